@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * frame.h - which frames are in use, by how many pages, and which are free.
+ *
+ * Nothing of this is stored: it is derived from the page map by a scan after the image was opened (frame_scan_*).
+ * Until the scan has been over everything, a frame below the high-water mark at open ("old") counts as in use and
+ * is not given out; new frames come from above the mark.  A fresh image has no old frames.
+ *
+ *   F1  count(pfn) is the number of page map entries and nodes that name pfn (memory state, not the durable one).
+ *   F2  A frame given up in generation g is given out again only when g is durable and every reader that was
+ *       inside a read section at that moment has left it.
+ *   F3  free frames are backed: taking one can't fail on the host.
+ *   F4  backed and free >= map_reserve() at any time: a commit can always write the page map's nodes anew.
+ *
+ *   free --take--> used --drop (count 0)--> pending[g] --frames_release(g)--> free --trim--> punched --back--> free
+ *
+ * Thread safe.  Lock rank: LOCK_FRAME; calls region functions.
+ */
+#ifndef PMFS_STORE_FRAME_H
+#define PMFS_STORE_FRAME_H
+
+#include "store/region.h"
+
+struct frames;
+
+/* Who asks; each may use what the ones before it may, and more. */
+enum frame_class {
+	FRAME_NORMAL,  /* new data: leaves the reserves alone */
+	FRAME_FREEING, /* removing things, which first needs a little: may use the freeing reserve but its last part */
+	FRAME_RECLAIM, /* giving back pages of the deleted, rollback of a promise: may use all of that reserve */
+	FRAME_COMMIT,  /* the commit itself: may use the map reserve */
+};
+
+struct frame_stats {
+	uint64_t used;     /* frames in use, the slots too */
+	uint64_t free;     /* backed, can be taken */
+	uint64_t pending;  /* given up, not yet durable */
+	uint64_t punched;  /* below the mark, given back to the host */
+	uint64_t shared;   /* frames that more than one page names */
+	uint64_t sharing;  /* pages on top of the first that name one of them */
+	uint64_t total;    /* high-water mark */
+	uint64_t limit;
+	uint64_t available; /* what FRAME_NORMAL could still take: free, punched, above the mark up to the limit, less reserves */
+	bool scanned;
+};
+
+/* old_frames: the high-water mark of the super block; everything at or above it is unused. */
+int frames_new(struct frames **out, struct region *rg, uint64_t old_frames);
+void frames_free(struct frames *fr);
+
+/*
+ * Promise n frames to a transaction.  0: they are set aside, and frames_take() of up to n can't fail.  Grows and backs
+ * as needed.  -EAGAIN: not now, but pending frames, or what other transactions were promised and may give back, could do (commit,
+ * which waits for both, and try again); -ENOSPC: not even then; -EIO.
+ * The freeing reserve is at least 256 frames: a removal asks for up to 96, and must get them on a full image.
+ */
+int frames_reserve(struct frames *fr, enum frame_class cls, uint64_t n);
+void frames_unreserve(struct frames *fr, uint64_t n);
+
+/* Take one of the n promised ones; count becomes 1.  Never fails within a promise. */
+pfn_t frames_take(struct frames *fr);
+/* Like it for the commit, out of the map reserve.  PFN_NONE only when F4 was broken. */
+pfn_t frames_take_commit(struct frames *fr);
+
+/* One more page names pfn (dedup).  Not for an old frame before the scan is done. */
+void frames_share(struct frames *fr, pfn_t pfn);
+uint32_t frames_count(const struct frames *fr, pfn_t pfn);
+/*
+ * One page or node less names pfn.  counted: the scan has been over that page or node (or it is newer than the scan).
+ * With the last one the frame joins the pending ones of the open generation.
+ */
+void frames_drop(struct frames *fr, pfn_t pfn, bool counted);
+/*
+ * Like it for a node of the page map that the commit has replaced: it joins the pending ones of the closed generation,
+ * so that the next commit finds the map reserve (F4) whole again.  An old frame that is not counted waits for the scan as above.
+ */
+void frames_drop_closed(struct frames *fr, pfn_t pfn, bool counted);
+
+/* The open generation closes: its pending frames wait for frames_release().  Caller holds the transaction lock exclusively. */
+void frames_close_generation(struct frames *fr);
+/* The closed generation is durable and its readers have left: its frames are free. */
+void frames_release(struct frames *fr);
+
+/* How many frames the page map has in nodes, and how many pages it could name: sizes the reserves (F4). */
+void frames_set_map_nodes(struct frames *fr, uint64_t nodes);
+
+/* The scan: account for one page or node of an old image; then declare it over. */
+void frames_scan_count(struct frames *fr, pfn_t pfn);
+void frames_scan_done(struct frames *fr);
+bool frames_scanned(const struct frames *fr);
+
+uint64_t frames_high_water(const struct frames *fr);
+/* Punch free frames that nobody took for idle_ms and keep the reserves backed; at most max frames.  Returns how many. */
+uint64_t frames_trim(struct frames *fr, unsigned idle_ms, uint64_t max);
+
+void frames_stat(const struct frames *fr, struct frame_stats *out);
+/* Recount from the given counts (one per frame below the mark) and compare: F1.  -EUCLEAN, *bad is the frame. */
+int frames_check(const struct frames *fr, const uint32_t *counts, uint64_t n, pfn_t *bad);
+
+#endif

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * fs_impl.h - what the modules of this layer share of struct fs.  Nothing outside src/tree includes it.
+ */
+#ifndef PMFS_TREE_FS_IMPL_H
+#define PMFS_TREE_FS_IMPL_H
+
+#include "base/lock.h"
+#include "tree/fs.h"
+#include "tree/icache.h"
+#include "tree/volume.h"
+
+struct reclaim;
+
+struct fs {
+	struct store *st;    /* set once */
+	struct icache *ic;   /* set once */
+	struct reclaim *rc;  /* set once */
+	bool read_only;      /* set once */
+
+	struct rwlock volumes_lock; /* LOCK_VOLUMES */
+	struct volume *volumes;     /* guarded by volumes_lock; in the order of their ids */
+	struct volume *live;        /* set once */
+	struct ptab table;          /* the volume table; changed under volumes_lock and in volume_store_row() under LOCK_TABLE */
+	struct mutex table_lock;    /* LOCK_TABLE, after LOCK_ITABLE: guards `table` and its pages */
+	uint32_t rows;              /* guarded by table_lock */
+	uint64_t next_volume;       /* guarded by table_lock */
+};
+
+/* ---- attr.c: shared by file.c and name.c ---- */
+void now(struct timespec *ts); /* CLOCK_REALTIME */
+void inode_attr(const struct inode *in, struct fs_attr *out); /* lock held, shared is enough */
+/* Find and hold an inode that may be changed.  -EROFS: a snapshot, or the fs is read-only. */
+int inode_get_writable(struct fs *fs, uint64_t id, struct inode **out);
+/* ---- file.c ---- */
+/* Set the size of a regular file (lock held exclusively, no transaction open: big truncations take several). */
+int file_set_size(struct fs *fs, struct inode *in, uint64_t size);
+/* Write a symlink's target or read it: inline when it fits, else one page. tx open, lock held. */
+int file_set_contents(struct txn *tx, struct inode *in, const void *buf, size_t len);
+ssize_t file_get_contents(struct inode *in, void *buf, size_t size);
+#define FILE_CONTENTS_COST 12u
+
+#endif

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * icache.h - inodes in memory.
+ *
+ *   N1  There is at most one struct inode for a (volume, number).
+ *   N2  It lives while the kernel knows it (lookups > 0) or somebody holds it (holds > 0).
+ *   N3  An inode without a name (nlink 0) is given back when its lookups come to 0 (or at unmount or the next mount: it is in the orphan directory).
+ *
+ * Locks: the table has LOCK_ICACHE; an inode's contents its own lock (LOCK_INODE, rwlock).  Two inodes are locked in the order of inode_lock2().
+ */
+#ifndef PMFS_TREE_ICACHE_H
+#define PMFS_TREE_ICACHE_H
+
+#include <time.h>
+
+#include "tree/volume.h"
+
+struct inode {
+	struct volume *vol; /* set once */
+	uint64_t ino;       /* set once */
+	struct rwlock lock; /* guards all below up to the line */
+	uint32_t mode, flags, uid, gid, nlink, rdev;
+	uint64_t size, pages, generation, parent;
+	struct timespec atime, mtime, ctime, btime;
+	struct ptab data, xattr;
+	uint32_t xattr_size;
+	uint8_t inl[PMFS_INLINE_MAX];
+	/* ---- */
+	uint64_t lookups;    /* guarded by the icache; what the kernel holds */
+	uint32_t holds;      /* guarded by the icache */
+	struct inode *hash_next;
+};
+
+/* Node ids: volume id << 48 | inode number. */
+#define NODE_VOLUME(id) ((uint64_t)(id) >> 48)
+#define NODE_INO(id) ((uint64_t)(id) & ((UINT64_C(1) << 48) - 1))
+#define NODE_ID(vol, ino) ((uint64_t)(vol) << 48 | (uint64_t)(ino))
+
+struct icache;
+int icache_new(struct icache **out);
+void icache_free(struct icache *ic); /* drops what is left, lookups or not */
+
+/* Find or load; adds a hold.  -ESTALE: no such volume; -ENOENT, -EBADMSG, -EUCLEAN. */
+int inode_get(struct fs *fs, uint64_t id, struct inode **out);
+/* A fresh one for a number of itable_alloc(); holds 1.  The caller fills it, stores it, and only then makes its name visible. */
+int inode_new(struct fs *fs, struct volume *vol, uint64_t ino, struct inode **out);
+void inode_put(struct fs *fs, struct inode *in);
+/* The kernel has learnt it once more, or forgets it n times.  When the last goes and nlink is 0: reclaim_inode(). */
+void inode_add_lookup(struct fs *fs, struct inode *in);
+void inode_forget(struct fs *fs, uint64_t id, uint64_t n);
+
+void inode_lock2(struct inode *a, struct inode *b, bool write); /* b may be NULL or a */
+void inode_unlock2(struct inode *a, struct inode *b);
+
+/* Is it, or was it, known to the kernel?  For notifications and tests. */
+uint64_t icache_count(struct icache *ic);
+
+#endif

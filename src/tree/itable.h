@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * itable.h - the inode file of a volume: numbers to records, 16 to a page.
+ *
+ *   I1  A free inode has mode 0 and is in the volume's list of free inodes, or its number is >= next_ino.
+ *   I2  A page of the inode file that is copied because a snapshot shares it adds a pointer to each root in its records (ptab_ops): the
+ *       roots of a record are this volume's own only as far as the record's page is.
+ *   I3  Therefore itable_own() comes before any change of a page that a record points at (data, directory, attributes).
+ *
+ * Locks: each takes vol->lock (LOCK_ITABLE) itself; the record's contents are guarded by the inode's lock.
+ */
+#ifndef PMFS_TREE_ITABLE_H
+#define PMFS_TREE_ITABLE_H
+
+#include "tree/icache.h"
+
+#define ITABLE_COST 8u /* frames that changing one record can take, path included */
+
+extern const struct ptab_ops itable_ops; /* of the inode file; for reclaim and check */
+
+/* Read a record into ino->… ; -ENOENT: free or never used; -EUCLEAN: contradictory; -EBADMSG. */
+int itable_load(struct inode *in);
+/* I3: make the record's page the volume's own. */
+int itable_own(struct txn *tx, struct inode *in);
+/* Write the record as it is in memory (itable_own included). */
+int itable_store(struct txn *tx, struct inode *in);
+/* A number for a new inode and its generation; the record is still free on disk until itable_store(). -ENOSPC: 2^48 used. */
+int itable_alloc(struct txn *tx, struct volume *vol, uint64_t *ino, uint64_t *generation);
+/* Give the number back; the roots must be empty. */
+int itable_free(struct txn *tx, struct volume *vol, uint64_t ino);
+/* Decode and check a record: used by load, check and reclaim. */
+int inode_decode(const struct pmfs_inode *rec, struct inode *in);
+void inode_encode(const struct inode *in, struct pmfs_inode *rec);
+
+#endif

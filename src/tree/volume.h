@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * volume.h - trees: the live one, its snapshots, and those that are being given back.
+ *
+ * The volume table is a file of rows (struct pmfs_volume), its page table's root is in the superblock.  Each row has the root of an inode file.
+ *
+ *   V1  A snapshot is a row that shares the live volume's inode file root: one page_ref and one row, whatever the size of the tree.
+ *   V2  Rows and roots change inside transactions; a row in memory is what a commit that closed now would hold.
+ *   V3  Ids are never used twice, so node ids (id << 48 | inode number) of a deleted volume mean nothing else later.
+ *   V4  A dying volume has no name; reclaim.h gives its pages back in steps, each part of an ordinary commit.
+ *
+ * Locks: the list of volumes is guarded by fs->volumes_lock (LOCK_VOLUMES, rwlock); the inode file and its counters by
+ * vol->lock (LOCK_ITABLE).
+ */
+#ifndef PMFS_TREE_VOLUME_H
+#define PMFS_TREE_VOLUME_H
+
+#include <stdatomic.h>
+
+#include "base/lock.h"
+#include "tree/ptab.h"
+
+struct fs;
+
+struct volume {
+	struct fs *fs;
+	uint64_t id;          /* set once */
+	uint32_t row;         /* set once */
+	_Atomic uint32_t state; /* PMFS_VOL_*; changed under volumes_lock */
+	uint64_t generation;  /* set once */
+	uint64_t created_ns;  /* set once */
+	char name[PMFS_VOL_NAME_MAX + 1];       /* guarded by volumes_lock */
+	char message[PMFS_VOL_MESSAGE_MAX + 1]; /* guarded by volumes_lock */
+
+	struct mutex lock;    /* LOCK_ITABLE */
+	struct ptab inodes;   /* guarded by lock */
+	uint64_t next_ino, free_ino, inodes_used, data_pages; /* guarded by lock */
+
+	_Atomic uint32_t users; /* cached inodes and running walks; a dying volume is reclaimed at 0 */
+	struct volume *next;  /* guarded by volumes_lock */
+};
+
+#define VOLUME_ROW_COST 4u /* frames that changing one row can take */
+
+static inline bool volume_writable(const struct volume *vol)
+{
+	return atomic_load(&vol->state) == PMFS_VOL_LIVE;
+}
+
+/* Read the table; make the first volume when there is none (not read-only).  -EUCLEAN… with *what for a person. */
+int volumes_load(struct fs *fs, const char **what);
+void volumes_unload(struct fs *fs);
+
+/* Write the row of a volume whose roots or counters changed.  Locks: vol->lock held. */
+int volume_store_row(struct txn *tx, struct volume *vol);
+
+/* By id or name; adds a user.  NULL: none (a dying one is not found).  volume_put() is the opposite. */
+struct volume *volume_get(struct fs *fs, uint64_t id);
+struct volume *volume_get_by_name(struct fs *fs, const char *name);
+void volume_put(struct volume *vol);
+
+#endif
