@@ -36,6 +36,7 @@
 	X(LOCK_MAP, ONE)	/* the upper part of the page map */		\
 	X(LOCK_MAPLEAF, SAME)	/* one leaf of the page map */			\
 	X(LOCK_VPN, ONE)	/* free page numbers */				\
+	X(LOCK_GROW, ONE)	/* growing, punching and backing frames */	\
 	X(LOCK_FRAME, ONE)	/* free frames */				\
 	X(LOCK_REGION, ONE)	/* size and backing of the region */		\
 	X(LOCK_LEAF, ONE)	/* any lock under which no other is taken */
