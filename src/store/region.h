@@ -38,11 +38,15 @@ enum region_kind { REGION_MEMFD, REGION_IMAGE };
 #define REGION_CREATE 2u   /* make the file; -EEXIST when it is there */
 #define REGION_NOLOCK 4u   /* tests only */
 
+#define REGION_MAX_OPEN 64 /* regions that a process can have at a time; one more is -EMFILE */
+
 /*
  * Open an image.  limit_frames: how far it may ever grow (addresses are reserved for that many; at least
  * what the file has).  A writer takes an exclusive lock on the file, a reader a shared one:
  * -EBUSY: another process has it; *holder (may be NULL) is that process's pid, 0 unknown.
  * -EISDIR/-ENOTBLK: not a regular file or block device.  Otherwise errors of open(2), mmap(2).
+ * Where the process may not have that many addresses, the limit becomes what it may have: ask region_limit().
+ * A block device is a region that is as long as the device from the beginning and takes no punching.
  */
 int region_open_image(struct region **out, const char *path, uint64_t limit_frames, unsigned flags, int *holder);
 int region_open_memfd(struct region **out, uint64_t limit_frames);
@@ -51,11 +55,13 @@ void region_close(struct region *rg);
 enum region_kind region_kind(const struct region *rg);
 uint64_t region_frames(const struct region *rg); /* backed and mapped; atomic */
 uint64_t region_limit(const struct region *rg);
+uint64_t region_reserved(const struct region *rg); /* addresses are reserved for so many frames; never changes */
+bool region_readonly(const struct region *rg);
 int region_set_limit(struct region *rg, uint64_t limit_frames); /* lowers or raises within what was reserved; -ERANGE */
 uint64_t region_host_bytes(const struct region *rg); /* what the host has given (st_blocks) */
 uint64_t region_host_free(const struct region *rg);  /* what the host could still give; UINT64_MAX: unknown */
 
-/* Grow to `frames` in all.  -ENOSPC: the limit or the host; -EFBIG; nothing has changed then. */
+/* Grow to `frames` in all (fewer than there are: nothing to do).  -ENOSPC: the limit or the host; -EFBIG, -EROFS; nothing has changed then. */
 int region_grow(struct region *rg, uint64_t frames);
 
 /* Read-only address of a frame, which must be below region_frames(). */
@@ -70,15 +76,23 @@ int region_equal(const struct region *rg, pfn_t a, pfn_t b);
 /* Touch n frames so that a fault happens here and not elsewhere; -EIO. */
 int region_probe(const struct region *rg, pfn_t pfn, uint64_t n);
 
-/* Write into backed frames; may run over the end of a frame into the next.  -EIO, the poison. */
+/*
+ * Write into backed frames; may run over the end of a frame into the next.  -EIO, -EROFS, the poison.  A write that fails
+ * poisons the region with -EIO as well: half of it may be there.
+ */
 int region_write(struct region *rg, pfn_t pfn, size_t off, const void *buf, size_t len);
 int region_copy_frame(struct region *rg, pfn_t from, pfn_t to);
 int region_zero(struct region *rg, pfn_t pfn);
 
 /* Give n frames back to the host; they read as zeros and are not backed until region_back(). */
 int region_punch(struct region *rg, pfn_t pfn, uint64_t n);
-/* Back n punched frames again.  -ENOSPC. */
+/* Back n punched frames again.  -ENOSPC.  Frames that are backed keep their contents. */
 int region_back(struct region *rg, pfn_t pfn, uint64_t n);
+/*
+ * The first run of frames in [from, end) that the host certainly has space for: [*start, *stop).  *start == end: there is none.
+ * A host that can't tell says that it is all of them.
+ */
+int region_next_backed(const struct region *rg, pfn_t from, pfn_t end, pfn_t *start, pfn_t *stop);
 
 /* All that was written before the call is durable when it returns 0 (memfd: nothing to do). */
 int region_flush(struct region *rg);
