@@ -47,6 +47,12 @@ int page_is_hole(struct store *st, vpn_t vpn);
 int page_ref(struct txn *tx, vpn_t vpn);
 /* One less.  *left (may be NULL): the pointers that remain; 0: the page is gone, and what it pointed at is the caller's to drop - before, with page_refs() == 1. */
 int page_unref(struct txn *tx, vpn_t vpn, uint64_t *left);
+/*
+ * One less, but only when somebody else has a pointer too.  1: done; 0: the caller's pointer is the only one, and nothing has changed.  What two trees
+ * share is let go of with this: each of them could be the last one, and only the last one may drop what the page points at.  The answer 0 stays true
+ * (only who has a pointer can add one), so then: drop the children, page_unref().
+ */
+int page_unref_shared(struct txn *tx, vpn_t vpn);
 /* The count; 0: no such page.  Exact while the caller's locks keep others from changing it. */
 int page_refs(struct store *st, vpn_t vpn, uint64_t *refs);
 
