@@ -115,7 +115,7 @@ if git -C "$source_dir" rev-parse --is-inside-work-tree >/dev/null 2>&1; then
 	(cd "$source_dir" && git ls-files -z --cached --others --exclude-standard |
 		while IFS= read -r -d '' file; do
 			[ -e "$file" ] && printf '%s\0' "$file"
-		done | tar --null -T - -cf - --no-recursion) | tar -xf - -C "$work/src"
+		done | tar --no-recursion --null -T - -cf -) | tar -xf - -C "$work/src"
 else
 	cp -a "$source_dir/." "$work/src/"
 fi
