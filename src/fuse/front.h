@@ -17,6 +17,7 @@ struct front_config {
 	const char *source;      /* what /proc/mounts shows: image path or "ram"; the type is fuse.pmfs */
 	const char *runtime_dir; /* this mount's own directory in the runtime directory; `.pmfs` leads to RUNTIME/files, the control session */
 	bool read_only, allow_other, dev, suid, snapdir_visible, writeback, no_xattr;
+	const char *mount_flags; /* more of the kernel's own mount options, comma separated: "noexec,noatime,sync"; NULL: none */
 	int io_uring;            /* -1 auto, 0 off, 1 on */
 	unsigned threads;        /* 0: as many as it takes */
 	unsigned uring_depth;    /* 0: default */
