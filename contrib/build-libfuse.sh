@@ -42,7 +42,8 @@ options=
 if [ -e "$keyring" ]; then
 	options="[signed-by=$keyring]"
 fi
-apt=(apt-get -q -o "Dir::Etc::sourcelist=$work/apt/src.list" -o Dir::Etc::sourceparts=-
+# A mirror that stands still is good enough here: signatures are checked, the date is not.
+apt=(apt-get -q -o Acquire::Check-Valid-Until=false -o "Dir::Etc::sourcelist=$work/apt/src.list" -o Dir::Etc::sourceparts=-
 	-o "Dir::State::lists=$work/apt/lists" -o "Dir::Cache=$work/apt"
 	-o APT::Sandbox::User=root -o Acquire::Retries=3)
 
