@@ -146,13 +146,14 @@ enum {
 	PMFS_VOL_DYING = 3,    /* deleted; its pages are being given back */
 };
 
+#define PMFS_VOL_ID_MAX 32767u
 #define PMFS_VOL_NAME_MAX 255u
 #define PMFS_VOL_MESSAGE_MAX 479u
 
 struct pmfs_volume {
 	le32 state;             /*    0  PMFS_VOL_* */
 	le32 flags;             /*    4  0 */
-	le64 id;                /*    8  from 1, below 2^15 */
+	le64 id;                /*    8  1..PMFS_VOL_ID_MAX */
 	le64 generation;        /*   16  of the commit that made it */
 	le64 created_ns;        /*   24  ns since 1970 */
 	struct pmfs_ptab_root inodes; /* 32  page table of the inode file */

@@ -26,13 +26,14 @@
 	X(LOCK_MOUNT, ONE)	/* state of a mount and its sessions */		\
 	X(LOCK_DEDUP, ONE)	/* state of the dedup service */		\
 	X(LOCK_SNAP, ONE)	/* making, renaming and deleting snapshots */	\
-	X(LOCK_VOLUMES, ONE)	/* the list of volumes */			\
 	X(LOCK_INODE, SAME)	/* one inode */					\
 	X(LOCK_RECLAIM, ONE)	/* giving back what was deleted */		\
 	X(LOCK_TXN, ONE)	/* rwlock, shared for a whole transaction */	\
 	X(LOCK_ITABLE, ONE)	/* the inode file */				\
 	X(LOCK_TABLE, ONE)	/* the volume table */				\
+	X(LOCK_SHARE, ONE)	/* who is the last owner of a shared page */	\
 	X(LOCK_ICACHE, ONE)	/* the table of inodes in memory */		\
+	X(LOCK_VOLUMES, ONE)	/* the list of volumes */			\
 	X(LOCK_COMMIT, ONE)	/* closing and publishing a generation */	\
 	X(LOCK_PAGE, SAME)	/* the contents of one page */			\
 	X(LOCK_MAP, ONE)	/* the upper part of the page map */		\

@@ -18,11 +18,15 @@ struct fs {
 	struct reclaim *rc;  /* set once */
 	bool read_only;      /* set once */
 
+	uint32_t root_uid, root_gid, root_mode; /* set once */
+
+	struct mutex snap_lock;     /* LOCK_SNAP: one change of the list of volumes at a time */
 	struct rwlock volumes_lock; /* LOCK_VOLUMES */
 	struct volume *volumes;     /* guarded by volumes_lock; in the order of their ids */
+	struct volume **by_id;      /* guarded by volumes_lock; PMFS_VOL_ID_MAX + 1 pointers */
 	struct volume *live;        /* set once */
-	struct ptab table;          /* the volume table; changed under volumes_lock and in volume_store_row() under LOCK_TABLE */
 	struct mutex table_lock;    /* LOCK_TABLE, after LOCK_ITABLE: guards `table` and its pages */
+	struct ptab table;          /* the volume table; guarded by table_lock */
 	uint32_t rows;              /* guarded by table_lock */
 	uint64_t next_volume;       /* guarded by table_lock */
 };

@@ -9,8 +9,9 @@
  *   V3  Ids are never used twice, so node ids (id << 48 | inode number) of a deleted volume mean nothing else later.
  *   V4  A dying volume has no name; reclaim.h gives its pages back in steps, each part of an ordinary commit.
  *
- * Locks: the list of volumes is guarded by fs->volumes_lock (LOCK_VOLUMES, rwlock); the inode file and its counters by
- * vol->lock (LOCK_ITABLE).
+ * Locks: the list of volumes is guarded by fs->volumes_lock (LOCK_VOLUMES, rwlock, held for a moment and with nothing taken under it); the
+ * inode file and its counters by vol->lock (LOCK_ITABLE); fs->snap_lock (LOCK_SNAP) makes changes of the list one at a time, and who
+ * holds it may read names without volumes_lock.  What a snapshot has in counters and roots is fixed once it is in the list.
  */
 #ifndef PMFS_TREE_VOLUME_H
 #define PMFS_TREE_VOLUME_H
@@ -26,11 +27,11 @@ struct volume {
 	struct fs *fs;
 	uint64_t id;          /* set once */
 	uint32_t row;         /* set once */
-	_Atomic uint32_t state; /* PMFS_VOL_*; changed under volumes_lock */
+	_Atomic uint32_t state; /* PMFS_VOL_*; changed under snap_lock and volumes_lock */
 	uint64_t generation;  /* set once */
 	uint64_t created_ns;  /* set once */
-	char name[PMFS_VOL_NAME_MAX + 1];       /* guarded by volumes_lock */
-	char message[PMFS_VOL_MESSAGE_MAX + 1]; /* guarded by volumes_lock */
+	char name[PMFS_VOL_NAME_MAX + 1];       /* changed under snap_lock and volumes_lock */
+	char message[PMFS_VOL_MESSAGE_MAX + 1]; /* as name */
 
 	struct mutex lock;    /* LOCK_ITABLE */
 	struct ptab inodes;   /* guarded by lock */
@@ -57,6 +58,27 @@ int volume_store_row(struct txn *tx, struct volume *vol);
 /* By id or name; adds a user.  NULL: none (a dying one is not found).  volume_put() is the opposite. */
 struct volume *volume_get(struct fs *fs, uint64_t id);
 struct volume *volume_get_by_name(struct fs *fs, const char *name);
+/* Wakes the reclaimer when the last user of a dying volume goes. */
 void volume_put(struct volume *vol);
+
+/* ---- for snapshot.c, reclaim.c and check.c */
+
+/* A volume in memory that is in no list yet; NULL: no memory. */
+struct volume *volume_new(struct fs *fs);
+void volume_free(struct volume *vol);
+/* Give it the next id and a row, and let it share the live volume's tree.  tx: of the closing generation.  Locks: snap_lock held. */
+int volume_fork(struct txn *tx, struct volume *vol);
+/* Put it into the list.  Locks: snap_lock held. */
+void volume_add(struct volume *vol);
+/* Write its row with another state, name and message than it has in memory.  Locks: snap_lock, vol->lock held. */
+int volume_store_as(struct txn *tx, struct volume *vol, uint32_t state, const char *name, const char *message);
+/* Free the row of a dying volume whose inode file is gone. */
+int volume_erase_row(struct txn *tx, struct volume *vol);
+/* Take an erased one out of the list and free it. */
+void volume_remove(struct volume *vol);
+/* A dying volume without users, NULL: none.  Only the reclaimer makes it go away. */
+struct volume *volume_next_dying(struct fs *fs);
+/* The volumes with an id above `after`, in their order, dying ones included; adds a user unless it is dying.  NULL: no more. */
+struct volume *volume_next(struct fs *fs, uint64_t after);
 
 #endif

@@ -1,0 +1,525 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "tree/volume.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/bits.h"
+#include "base/hash.h"
+#include "tree/fs_impl.h"
+#include "tree/itable.h"
+#include "tree/reclaim.h"
+
+#define ROWS_PER_PAGE (PMFS_PAGE_SIZE / (uint32_t)sizeof(struct pmfs_volume))
+/* The part of a row that changes as the tree does: all before its name. */
+#define ROW_HEAD offsetof(struct pmfs_volume, name)
+
+/* The root and the orphan directory of a new image, and their row. */
+#define FIRST_VOLUME_COST (3 * ITABLE_COST + VOLUME_ROW_COST)
+
+struct volume *volume_new(struct fs *fs)
+{
+	struct volume *vol = calloc(1, sizeof(*vol));
+
+	if (!vol)
+		return NULL;
+	vol->fs = fs;
+	mutex_init(&vol->lock, LOCK_ITABLE);
+	return vol;
+}
+
+void volume_free(struct volume *vol)
+{
+	if (!vol)
+		return;
+	mutex_destroy(&vol->lock);
+	free(vol);
+}
+
+/* ------------------------------------------------------------------ rows */
+
+static void row_encode(const struct volume *vol, struct pmfs_volume *rec)
+{
+	memset(rec, 0, sizeof(*rec));
+	le32_put(&rec->state, atomic_load(&vol->state));
+	le64_put(&rec->id, vol->id);
+	le64_put(&rec->generation, vol->generation);
+	le64_put(&rec->created_ns, vol->created_ns);
+	ptab_encode(&vol->inodes, &rec->inodes);
+	le64_put(&rec->next_ino, vol->next_ino);
+	le64_put(&rec->free_ino, vol->free_ino);
+	le64_put(&rec->inodes_used, vol->inodes_used);
+	le64_put(&rec->data_pages, vol->data_pages);
+}
+
+/* zero terminated and padded? */
+static bool text_valid(const uint8_t *text, size_t size)
+{
+	const uint8_t *end = memchr(text, 0, size);
+
+	return end && mem_is_zero(end, size - (size_t)(end - text));
+}
+
+static const char *row_decode(const struct pmfs_volume *rec, uint64_t next_volume,
+			      struct volume *vol)
+{
+	const uint32_t state = le32_get(rec->state);
+
+	if (state < PMFS_VOL_LIVE || state > PMFS_VOL_DYING)
+		return "a row of the volume table has an unknown state";
+	if (!le64_get(rec->id) || le64_get(rec->id) >= next_volume)
+		return "a row of the volume table has an impossible id";
+	if (!text_valid(rec->name, sizeof(rec->name)) ||
+	    !text_valid(rec->message, sizeof(rec->message)))
+		return "a row of the volume table has a name that does not end";
+	if ((state == PMFS_VOL_SNAPSHOT) != (rec->name[0] != 0))
+		return "a volume has a name that should have none, or the reverse";
+	atomic_init(&vol->state, state);
+	vol->id = le64_get(rec->id);
+	vol->generation = le64_get(rec->generation);
+	vol->created_ns = le64_get(rec->created_ns);
+	vol->inodes = ptab_decode(&rec->inodes);
+	vol->next_ino = le64_get(rec->next_ino);
+	vol->free_ino = le64_get(rec->free_ino);
+	vol->inodes_used = le64_get(rec->inodes_used);
+	vol->data_pages = le64_get(rec->data_pages);
+	memcpy(vol->name, rec->name, sizeof(vol->name));
+	memcpy(vol->message, rec->message, sizeof(vol->message));
+	if (!ptab_valid(&vol->inodes) || (state != PMFS_VOL_DYING && !vol->inodes.root))
+		return "a volume's inode file has an impossible root";
+	if (vol->next_ino < PMFS_INO_FIRST || vol->next_ino > NODE_INO(UINT64_MAX))
+		return "a volume has an impossible number of inodes";
+	if (vol->free_ino >= vol->next_ino)
+		return "a volume's list of free inodes starts at an impossible number";
+	return NULL;
+}
+
+static void table_root_store(struct txn *tx, const struct fs *fs)
+{
+	struct pmfs_tree_root root = { 0 };
+
+	le64_put(&root.table, fs->table.root);
+	le32_put(&root.height, fs->table.height);
+	le32_put(&root.rows, fs->rows);
+	le64_put(&root.next_volume, fs->next_volume);
+	le64_put(&root.live, fs->live->id);
+	store_set_root(tx, &root);
+}
+
+/* Locks: table_lock held. */
+static int row_write_locked(struct txn *tx, struct fs *fs, uint32_t row, const void *rec, size_t len)
+{
+	const struct ptab before = fs->table;
+	int rc;
+
+	mutex_assert_held(&fs->table_lock);
+	rc = ptab_write(tx, &fs->table, NULL, row / ROWS_PER_PAGE,
+			row % ROWS_PER_PAGE * sizeof(struct pmfs_volume), rec, len, NULL);
+	if (fs->table.root != before.root || fs->table.height != before.height)
+		table_root_store(tx, fs);
+	return rc;
+}
+
+static int row_write(struct txn *tx, struct fs *fs, uint32_t row, const void *rec, size_t len)
+{
+	int rc;
+
+	mutex_lock(&fs->table_lock);
+	rc = row_write_locked(tx, fs, row, rec, len);
+	mutex_unlock(&fs->table_lock);
+	return rc;
+}
+
+int volume_store_row(struct txn *tx, struct volume *vol)
+{
+	struct pmfs_volume rec;
+
+	mutex_assert_held(&vol->lock);
+	row_encode(vol, &rec);
+	return row_write(tx, vol->fs, vol->row, &rec, ROW_HEAD);
+}
+
+int volume_store_as(struct txn *tx, struct volume *vol, uint32_t state, const char *name,
+		    const char *message)
+{
+	struct pmfs_volume rec;
+
+	mutex_assert_held(&vol->lock);
+	row_encode(vol, &rec);
+	le32_put(&rec.state, state);
+	memcpy(rec.name, name, strnlen(name, PMFS_VOL_NAME_MAX));
+	memcpy(rec.message, message, strnlen(message, PMFS_VOL_MESSAGE_MAX));
+	return row_write(tx, vol->fs, vol->row, &rec, sizeof(rec));
+}
+
+int volume_erase_row(struct txn *tx, struct volume *vol)
+{
+	const struct pmfs_volume rec = { 0 };
+
+	return row_write(tx, vol->fs, vol->row, &rec, sizeof(rec));
+}
+
+/* The lowest row that no volume has.  Locks: snap_lock held, so rows can only become free meanwhile. */
+static int row_find(struct fs *fs, uint32_t *row)
+{
+	uint64_t *used = calloc(BITMAP_WORDS(PMFS_VOL_ID_MAX + 1), sizeof(*used));
+
+	if (!used)
+		return -ENOMEM;
+	rw_rdlock(&fs->volumes_lock);
+	for (const struct volume *vol = fs->volumes; vol; vol = vol->next)
+		bit_set(used, vol->row);
+	rw_unlock(&fs->volumes_lock);
+	*row = (uint32_t)bit_find_zero(used, PMFS_VOL_ID_MAX + 1, 0);
+	free(used);
+	return 0;
+}
+
+int volume_fork(struct txn *tx, struct volume *vol)
+{
+	struct fs *fs = vol->fs;
+	struct volume *live = fs->live;
+	uint32_t rows, row;
+	int rc;
+
+	mutex_assert_held(&fs->snap_lock);
+	rc = row_find(fs, &row);
+	if (rc)
+		return rc;
+	mutex_lock(&live->lock);
+	mutex_lock(&fs->table_lock);
+	rows = fs->rows;
+	vol->id = fs->next_volume;
+	if (vol->id > PMFS_VOL_ID_MAX) {
+		rc = -EMFILE;
+		goto out;
+	}
+	rc = page_ref(tx, live->inodes.root);                   /* V1 */
+	if (rc)
+		goto out;
+	vol->row = row;
+	vol->generation = store_generation(fs->st);
+	vol->inodes = live->inodes;
+	vol->next_ino = live->next_ino;
+	vol->free_ino = live->free_ino;
+	vol->inodes_used = live->inodes_used;
+	vol->data_pages = live->data_pages;
+	fs->next_volume++;
+	fs->rows = MAX(rows, row + 1);
+	{
+		struct pmfs_volume rec;
+
+		row_encode(vol, &rec);
+		memcpy(rec.name, vol->name, sizeof(rec.name));
+		memcpy(rec.message, vol->message, sizeof(rec.message));
+		rc = row_write_locked(tx, fs, row, &rec, sizeof(rec));
+	}
+	if (rc) {
+		fs->next_volume--;
+		fs->rows = rows;
+		page_unref(tx, live->inodes.root, NULL);
+		goto out;
+	}
+	table_root_store(tx, fs);
+out:
+	mutex_unlock(&fs->table_lock);
+	mutex_unlock(&live->lock);
+	return rc;
+}
+
+/* ------------------------------------------------------------------ the list */
+
+/* Locks: volumes_lock, or nobody else knows the fs yet. */
+static void list_insert(struct fs *fs, struct volume *vol)
+{
+	struct volume **at = &fs->volumes;
+	uint64_t id = vol->id;
+
+	while (--id) {
+		if (fs->by_id[id]) {
+			at = &fs->by_id[id]->next;
+			break;
+		}
+	}
+	vol->next = *at;
+	*at = vol;
+	fs->by_id[vol->id] = vol;
+}
+
+void volume_add(struct volume *vol)
+{
+	struct fs *fs = vol->fs;
+
+	mutex_assert_held(&fs->snap_lock);
+	rw_wrlock(&fs->volumes_lock);
+	list_insert(fs, vol);
+	rw_unlock(&fs->volumes_lock);
+}
+
+void volume_remove(struct volume *vol)
+{
+	struct fs *fs = vol->fs;
+	struct volume **at = &fs->volumes;
+
+	rw_wrlock(&fs->volumes_lock);
+	while (*at != vol)
+		at = &(*at)->next;
+	*at = vol->next;
+	fs->by_id[vol->id] = NULL;
+	rw_unlock(&fs->volumes_lock);
+	volume_free(vol);
+}
+
+struct volume *volume_get(struct fs *fs, uint64_t id)
+{
+	struct volume *vol = NULL;
+
+	if (id == fs->live->id) {
+		atomic_fetch_add(&fs->live->users, 1);
+		return fs->live;
+	}
+	if (id > PMFS_VOL_ID_MAX)
+		return NULL;
+	rw_rdlock(&fs->volumes_lock);
+	vol = fs->by_id[id];
+	if (vol && atomic_load(&vol->state) == PMFS_VOL_DYING)
+		vol = NULL;
+	if (vol)
+		atomic_fetch_add(&vol->users, 1);
+	rw_unlock(&fs->volumes_lock);
+	return vol;
+}
+
+struct volume *volume_get_by_name(struct fs *fs, const char *name)
+{
+	struct volume *vol;
+
+	rw_rdlock(&fs->volumes_lock);
+	for (vol = fs->volumes; vol; vol = vol->next)
+		if (atomic_load(&vol->state) == PMFS_VOL_SNAPSHOT && !strcmp(vol->name, name))
+			break;
+	if (vol)
+		atomic_fetch_add(&vol->users, 1);
+	rw_unlock(&fs->volumes_lock);
+	return vol;
+}
+
+struct volume *volume_next(struct fs *fs, uint64_t after)
+{
+	struct volume *vol;
+
+	rw_rdlock(&fs->volumes_lock);
+	for (vol = fs->volumes; vol && vol->id <= after; vol = vol->next)
+		;
+	if (vol && atomic_load(&vol->state) != PMFS_VOL_DYING)
+		atomic_fetch_add(&vol->users, 1);
+	rw_unlock(&fs->volumes_lock);
+	return vol;
+}
+
+void volume_put(struct volume *vol)
+{
+	struct fs *fs = vol->fs;
+	/* Once the count has gone down the reclaimer can free the volume at any time. */
+	const bool can_die = vol != fs->live;
+
+	if (atomic_fetch_sub(&vol->users, 1) == 1 && can_die)
+		reclaim_kick(fs);
+}
+
+struct volume *volume_next_dying(struct fs *fs)
+{
+	struct volume *vol;
+
+	rw_rdlock(&fs->volumes_lock);
+	for (vol = fs->volumes; vol; vol = vol->next)
+		if (atomic_load(&vol->state) == PMFS_VOL_DYING && !atomic_load(&vol->users))
+			break;
+	rw_unlock(&fs->volumes_lock);
+	return vol;
+}
+
+/* ------------------------------------------------------------------ loading */
+
+/* A directory of a new image; number and generation are fixed. */
+static int make_directory(struct txn *tx, struct volume *vol, uint64_t ino, uint32_t mode)
+{
+	struct inode in = { .vol = vol, .ino = ino };
+	int rc;
+
+	in.mode = S_IFDIR | mode;
+	in.uid = vol->fs->root_uid;
+	in.gid = vol->fs->root_gid;
+	in.nlink = 2;
+	in.parent = ino;
+	in.generation = 1;
+	now(&in.btime);
+	in.atime = in.mtime = in.ctime = in.btime;
+	rw_init(&in.lock, LOCK_INODE);
+	rc = itable_store(tx, &in);
+	rw_destroy(&in.lock);
+	return rc;
+}
+
+static int make_first(struct fs *fs, const char **what)
+{
+	struct volume *vol = volume_new(fs);
+	struct pmfs_volume rec;
+	struct txn tx;
+	int rc;
+
+	if (!vol)
+		return -ENOMEM;
+	*what = "the first volume of the new image could not be made";
+	vol->id = 1;
+	vol->generation = store_generation(fs->st);
+	vol->created_ns = store_created_ns(fs->st);
+	vol->next_ino = PMFS_INO_FIRST;
+	vol->inodes_used = PMFS_INO_FIRST - 1;
+	atomic_init(&vol->state, PMFS_VOL_LIVE);
+	list_insert(fs, vol);
+	fs->live = vol;
+	rc = txn_begin(fs->st, &tx, FRAME_NORMAL, FIRST_VOLUME_COST);
+	if (rc)
+		return rc;
+	fs->next_volume = 2;
+	fs->rows = 1;
+	row_encode(vol, &rec);
+	rc = row_write(&tx, fs, 0, &rec, sizeof(rec));
+	if (!rc)
+		rc = make_directory(&tx, vol, PMFS_INO_ROOT, fs->root_mode);
+	if (!rc)
+		rc = make_directory(&tx, vol, PMFS_INO_ORPHANS, 0700);
+	txn_end(&tx);
+	return rc;
+}
+
+static int load_row(struct fs *fs, uint32_t row, const struct pmfs_volume *rec, const char **what)
+{
+	struct volume *vol;
+
+	if (mem_is_zero(rec, sizeof(*rec)))
+		return 0;
+	vol = volume_new(fs);
+	if (!vol)
+		return -ENOMEM;
+	vol->row = row;
+	*what = row_decode(rec, fs->next_volume, vol);
+	if (!*what && fs->by_id[vol->id])
+		*what = "two volumes have the same id";
+	if (*what) {
+		volume_free(vol);
+		return -EUCLEAN;
+	}
+	fs->by_id[vol->id] = vol;
+	return 0;
+}
+
+static int compare_names(const void *a, const void *b)
+{
+	const struct volume *const *x = a, *const *y = b;
+
+	return strcmp((*x)->name, (*y)->name);
+}
+
+/* Two snapshots of one name would hide one of them.  1: all differ, 0, -ENOMEM. */
+static int names_differ(const struct fs *fs)
+{
+	const struct volume **named = malloc((PMFS_VOL_ID_MAX + 1) * sizeof(struct volume *));
+	size_t n = 0;
+	int rc = 1;
+
+	if (!named)
+		return -ENOMEM;
+	for (const struct volume *vol = fs->volumes; vol; vol = vol->next)
+		if (vol->name[0])
+			named[n++] = vol;
+	qsort(named, n, sizeof(*named), compare_names);
+	for (size_t i = 1; i < n && rc; i++)
+		rc = strcmp(named[i - 1]->name, named[i]->name) != 0;
+	free(named);
+	return rc;
+}
+
+static int load_rows(struct fs *fs, uint64_t live, const char **what)
+{
+	struct pmfs_volume page[ROWS_PER_PAGE];
+	vpn_t vpn;
+	int rc;
+
+	for (uint32_t row = 0; row < fs->rows; row++) {
+		*what = "the volume table is damaged";
+		if (row % ROWS_PER_PAGE == 0) {
+			rc = ptab_get(fs->st, &fs->table, row / ROWS_PER_PAGE, &vpn);
+			if (!rc)
+				rc = vpn ? page_read(fs->st, vpn, 0, page, sizeof(page)) : -EUCLEAN;
+			if (rc)
+				return rc;
+		}
+		rc = load_row(fs, row, &page[row % ROWS_PER_PAGE], what);
+		if (rc)
+			return rc;
+	}
+	for (uint64_t id = PMFS_VOL_ID_MAX; id; id--) {
+		if (fs->by_id[id]) {
+			fs->by_id[id]->next = fs->volumes;
+			fs->volumes = fs->by_id[id];
+		}
+	}
+	for (const struct volume *vol = fs->volumes; vol; vol = vol->next) {
+		if ((atomic_load(&vol->state) == PMFS_VOL_LIVE) != (vol->id == live)) {
+			*what = "the superblock and the volume table differ in which volume is live";
+			return -EUCLEAN;
+		}
+	}
+	*what = "there is no live volume";
+	fs->live = fs->by_id[live];
+	if (!fs->live)
+		return -EUCLEAN;
+	*what = "two snapshots have the same name";
+	rc = names_differ(fs);
+	return rc < 0 ? rc : rc ? 0 : -EUCLEAN;
+}
+
+int volumes_load(struct fs *fs, const char **what)
+{
+	struct pmfs_tree_root root;
+	uint64_t live;
+
+	*what = "";
+	fs->by_id = calloc(PMFS_VOL_ID_MAX + 1, sizeof(struct volume *));
+	if (!fs->by_id)
+		return -ENOMEM;
+	store_get_root(fs->st, &root);
+	if (mem_is_zero(&root, sizeof(root))) {
+		if (!fs->read_only)
+			return make_first(fs, what);
+		*what = "the image is new and has nothing in it yet; mount it once without -o ro";
+		return -EROFS;
+	}
+	fs->table.root = le64_get(root.table);
+	fs->table.height = le32_get(root.height);
+	fs->rows = le32_get(root.rows);
+	fs->next_volume = le64_get(root.next_volume);
+	live = le64_get(root.live);
+	if (!ptab_valid(&fs->table) || !fs->table.root || fs->rows > PMFS_VOL_ID_MAX + 1 ||
+	    fs->next_volume > PMFS_VOL_ID_MAX + 1 || live >= fs->next_volume) {
+		*what = "the superblock's description of the volume table is impossible";
+		return -EUCLEAN;
+	}
+	return load_rows(fs, live, what);
+}
+
+void volumes_unload(struct fs *fs)
+{
+	if (!fs->by_id)
+		return;
+	for (uint64_t id = 1; id <= PMFS_VOL_ID_MAX; id++)
+		volume_free(fs->by_id[id]);
+	fs->volumes = NULL;
+	fs->live = NULL;
+	free(fs->by_id);
+	fs->by_id = NULL;
+}
