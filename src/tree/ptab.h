@@ -43,27 +43,65 @@ int ptab_get(struct store *st, const struct ptab *pt, pgno_t pgno, vpn_t *out);
 /* n of them at once. */
 int ptab_get_run(struct store *st, const struct ptab *pt, pgno_t pgno, uint64_t n, vpn_t *out);
 
-/* Make the page at pgno this tree's own (count 1), all the way down.  A hole gets a page of zeros; *added (may be NULL) says so. */
-int ptab_own(struct txn *tx, struct ptab *pt, const struct ptab_ops *ops, pgno_t pgno, vpn_t *out, bool *added);
 /*
- * Write bytes into the page at pgno; a whole page does not read the old one, and a shared page is replaced, not copied.  *added as above.
+ * Make the page at pgno this tree's own (count 1), all the way down.  A hole gets a page of zeros;
+ * *added (may be NULL) says so.
  */
-int ptab_write(struct txn *tx, struct ptab *pt, const struct ptab_ops *ops, pgno_t pgno, size_t off, const void *buf, size_t len, bool *added);
-/* Let pgno point at vpn, whose pointer the caller hands over (he did page_ref); VPN_NONE makes a hole.  *had: there was a page before; it is dropped. */
-int ptab_set(struct txn *tx, struct ptab *pt, const struct ptab_ops *ops, pgno_t pgno, vpn_t vpn, bool *had);
+int ptab_own(struct txn *tx, struct ptab *pt, const struct ptab_ops *ops, pgno_t pgno, vpn_t *out,
+	     bool *added);
+/*
+ * Write bytes into the page at pgno; a whole page does not read the old one, and a shared page is
+ * replaced, not copied.  *added as above.
+ */
+int ptab_write(struct txn *tx, struct ptab *pt, const struct ptab_ops *ops, pgno_t pgno, size_t off,
+	       const void *buf, size_t len, bool *added);
+/*
+ * Write n whole neighbouring pages of contents (no ops).  *written: pages done, *added: holes that
+ * became pages; both are right also after an error.
+ */
+int ptab_write_pages(struct txn *tx, struct ptab *pt, pgno_t pgno, uint64_t n, const void *buf,
+		     uint64_t *written, uint64_t *added);
+/*
+ * Let pgno point at vpn, whose pointer the caller hands over (he did page_ref); VPN_NONE makes a
+ * hole.  *had (may be NULL): there was a page before; it is dropped.
+ */
+int ptab_set(struct txn *tx, struct ptab *pt, const struct ptab_ops *ops, pgno_t pgno, vpn_t vpn,
+	     bool *had);
+/*
+ * The same for up to n neighbours of a table of contents (no ops), none of them VPN_NONE.  Returns how
+ * many were set, at least one and all that have one node in common; the rest, or after an error all
+ * of them, are still the caller's.  *had: pages that were there.
+ */
+int ptab_set_run(struct txn *tx, struct ptab *pt, pgno_t pgno, uint64_t n, const vpn_t *vpns,
+		 uint64_t *had);
 
 /*
- * Make [from, to) holes, the last pages first, until `budget` pages and nodes are let go of.  *freed: pages (not nodes) that were there.
- * Whole shared subtrees go as one.  0: done; 1: more to do, call again with the same range.  Nodes that become empty go; with `from` 0 and `to` beyond the end the table ends empty (root 0, height 0).
- * Takes at most ptab_cost(1) + ptab_cost(1) frames: both ends of the range.
+ * Make [from, to) holes, the last pages first, until `budget` pages and nodes are let go of.
+ * *freed: pages (not nodes) that were there; NULL when the caller knows, which saves reading a shared
+ * subtree to count them.  Whole shared subtrees go as one.
+ * 0: done; 1: more to do, call again with the same range.  Nodes that become empty go; with `from` 0
+ * and `to` beyond the end the table ends empty (root 0, height 0).
+ * Takes at most PTAB_PUNCH_COST frames: both ends of the range.
  */
-int ptab_punch(struct txn *tx, struct ptab *pt, const struct ptab_ops *ops, pgno_t from, pgno_t to, uint64_t budget, uint64_t *freed);
+#define PTAB_PUNCH_COST (2 * PMFS_PTAB_MAX_HEIGHT)
+int ptab_punch(struct txn *tx, struct ptab *pt, const struct ptab_ops *ops, pgno_t from, pgno_t to,
+	       uint64_t budget, uint64_t *freed);
 
-/* The first page at or behind pgno that is not a hole (data) or is one; PGNO_END when there is none before the end of the table. */
+/*
+ * Drop one of several pointers to a page that has pointers in it (a node, a page of inodes).
+ * 1: done.  0: the caller's is the only one; nothing was done, and what the page points at is his to drop
+ * first.  Looking at page_refs() and then page_unref() is not the same: two owners may do so at a time.
+ */
+int ptab_unref_shared(struct txn *tx, vpn_t vpn);
+
+/*
+ * The first page at or behind pgno that is not a hole (data), PGNO_END when there is none; or the first
+ * that is one: always found, since behind the end of the table there are only holes.
+ */
 #define PGNO_END UINT64_MAX
 int ptab_seek(struct store *st, const struct ptab *pt, pgno_t pgno, bool data, pgno_t *out);
 
-/* Count the pages of a range that are not holes; for check and copies. Cost is nodes, not pages. */
+/* Pages of the table that are not holes.  Cost: its nodes. */
 int ptab_count(struct store *st, const struct ptab *pt, uint64_t *pages);
 
 #endif
