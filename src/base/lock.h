@@ -26,6 +26,7 @@
 	X(LOCK_MOUNT, ONE)	/* state of a mount and its sessions */		\
 	X(LOCK_DEDUP, ONE)	/* state of the dedup service */		\
 	X(LOCK_SNAP, ONE)	/* making, renaming and deleting snapshots */	\
+	X(LOCK_RENAME, ONE)	/* which directory is below which */		\
 	X(LOCK_INODE, SAME)	/* one inode */					\
 	X(LOCK_RECLAIM, ONE)	/* giving back what was deleted */		\
 	X(LOCK_TXN, ONE)	/* rwlock, shared for a whole transaction */	\

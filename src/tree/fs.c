@@ -28,6 +28,7 @@ static void dismantle(struct fs *fs)
 	rw_destroy(&fs->volumes_lock);
 	mutex_destroy(&fs->table_lock);
 	mutex_destroy(&fs->snap_lock);
+	mutex_destroy(&fs->rename_lock);
 	free(fs);
 }
 
@@ -40,6 +41,7 @@ int fs_open(struct fs **out, const struct fs_config *cfg, struct store_error *er
 
 	if (!fs)
 		return -ENOMEM;
+	mutex_init(&fs->rename_lock, LOCK_RENAME);
 	mutex_init(&fs->snap_lock, LOCK_SNAP);
 	rw_init(&fs->volumes_lock, LOCK_VOLUMES);
 	mutex_init(&fs->table_lock, LOCK_TABLE);

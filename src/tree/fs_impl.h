@@ -20,6 +20,7 @@ struct fs {
 
 	uint32_t root_uid, root_gid, root_mode; /* set once */
 
+	struct mutex rename_lock;   /* LOCK_RENAME: no directory moves to another parent without it */
 	struct mutex snap_lock;     /* LOCK_SNAP: one change of the list of volumes at a time */
 	struct rwlock volumes_lock; /* LOCK_VOLUMES */
 	struct volume *volumes;     /* guarded by volumes_lock; in the order of their ids */
