@@ -10,11 +10,17 @@
  *   F2  A frame given up in generation g is given out again only when g is durable and every reader that was
  *       inside a read section at that moment has left it.
  *   F3  free frames are backed: taking one can't fail on the host.
- *   F4  backed and free >= map_reserve() at any time: a commit can always write the page map's nodes anew.
+ *   F4  backed, free and not promised >= the map reserve at any time but inside a commit: a commit can always write the page
+ *       map's nodes anew.
  *
  *   free --take--> used --drop (count 0)--> pending[g] --frames_release(g)--> free --trim--> punched --back--> free
  *
- * Thread safe.  Lock rank: LOCK_FRAME; calls region functions.
+ * The reserves, in frames:
+ *   map reserve R      every node of the page map once more, those that the pages of promised and lately taken frames may
+ *                      need, and 48 for the levels above and for the pages that so far only deltas in the slot know
+ *   freeing reserve F  limit / 64, at least 64, at most 16384: removing things needs a little before it gives
+ *
+ * Thread safe.  Lock ranks: LOCK_GROW (growing, backing, punching: calls of the host, not under LOCK_FRAME), LOCK_FRAME.
  */
 #ifndef PMFS_STORE_FRAME_H
 #define PMFS_STORE_FRAME_H
@@ -25,26 +31,35 @@ struct frames;
 
 /* Who asks; each may use what the ones before it may, and more. */
 enum frame_class {
-	FRAME_NORMAL,  /* new data: leaves the reserves alone */
-	FRAME_FREEING, /* removing things, which first needs a little: may use the freeing reserve but its last part */
-	FRAME_RECLAIM, /* giving back pages of the deleted, rollback of a promise: may use all of that reserve */
-	FRAME_COMMIT,  /* the commit itself: may use the map reserve */
+	FRAME_NORMAL,  /* new data: leaves R + F alone */
+	FRAME_FREEING, /* removing things, which first needs a little: leaves R + F / 4 alone */
+	FRAME_RECLAIM, /* giving back pages of the deleted, rollback of a promise: leaves R alone */
+	FRAME_COMMIT,  /* the commit itself: may use everything */
 };
 
+#define FRAMES_COUNT_MAX UINT32_MAX /* a frame with so many pages keeps that count, and is in use, until the next open */
+
+/* used + free + pending + punched == total.  Before the scan is done `used` has all old frames in it. */
 struct frame_stats {
 	uint64_t used;     /* frames in use, the slots too */
-	uint64_t free;     /* backed, can be taken */
+	uint64_t free;     /* backed, can be taken or is promised */
 	uint64_t pending;  /* given up, not yet durable */
-	uint64_t punched;  /* below the mark, given back to the host */
+	uint64_t punched;  /* given back to the host */
+	uint64_t promised; /* of the free ones */
 	uint64_t shared;   /* frames that more than one page names */
 	uint64_t sharing;  /* pages on top of the first that name one of them */
-	uint64_t total;    /* high-water mark */
+	uint64_t total;    /* frames that the region has so far */
 	uint64_t limit;
-	uint64_t available; /* what FRAME_NORMAL could still take: free, punched, above the mark up to the limit, less reserves */
+	uint64_t available; /* what FRAME_NORMAL could still take now: free, punched, growth as far as limit and host go, less reserves */
+	uint64_t map_reserve, freeing_reserve;
 	bool scanned;
 };
 
-/* old_frames: the high-water mark of the super block; everything at or above it is unused. */
+/*
+ * old_frames: the high-water mark of the super block; everything at or above it is unused.  At least PMFS_FIRST_FRAME, or 0, which
+ * means that.  A RAM region that is shorter grows to it.  Backs the reserves as far as the host lets it.
+ * -EIO: the image is shorter than that; -ENOMEM.
+ */
 int frames_new(struct frames **out, struct region *rg, uint64_t old_frames);
 void frames_free(struct frames *fr);
 
@@ -59,7 +74,7 @@ void frames_unreserve(struct frames *fr, uint64_t n);
 
 /* Take one of the n promised ones; count becomes 1.  Never fails within a promise. */
 pfn_t frames_take(struct frames *fr);
-/* Like it for the commit, out of the map reserve.  PFN_NONE only when F4 was broken. */
+/* Like it for the commit, out of the map reserve.  PFN_NONE: F4 was broken (an image that is full to its limit and not scanned yet), or the region is poisoned. */
 pfn_t frames_take_commit(struct frames *fr);
 
 /* One more page names pfn (dedup).  Not for an old frame before the scan is done. */
@@ -71,6 +86,11 @@ uint32_t frames_count(const struct frames *fr, pfn_t pfn);
  */
 void frames_drop(struct frames *fr, pfn_t pfn, bool counted);
 /*
+ * The same for a node that the running commit replaces: with its last pointer the frame joins the pending ones of the generation that is
+ * being committed, so that the next frames_release() frees it.  Only between frames_close_generation() and that.
+ */
+void frames_drop_commit(struct frames *fr, pfn_t pfn, bool counted);
+/*
  * Like it for a node of the page map that the commit has replaced: it joins the pending ones of the closed generation,
  * so that the next commit finds the map reserve (F4) whole again.  An old frame that is not counted waits for the scan as above.
  */
@@ -78,23 +98,36 @@ void frames_drop_closed(struct frames *fr, pfn_t pfn, bool counted);
 
 /* The open generation closes: its pending frames wait for frames_release().  Caller holds the transaction lock exclusively. */
 void frames_close_generation(struct frames *fr);
-/* The closed generation is durable and its readers have left: its frames are free. */
+/*
+ * The closed generation is durable and its readers have left: its frames are free.  Call frames_set_map_nodes() before it when the
+ * commit made nodes.  Fills the reserves up again, which may wait for the host.
+ */
 void frames_release(struct frames *fr);
 
-/* How many frames the page map has in nodes, and how many pages it could name: sizes the reserves (F4). */
+/* How many frames the page map has in nodes (an upper bound will do): sizes the map reserve (F4). */
 void frames_set_map_nodes(struct frames *fr, uint64_t nodes);
 
-/* The scan: account for one page or node of an old image; then declare it over. */
+/*
+ * The scan: account for one page or node of an old image (a frame that is not old is left alone); then declare it over: old frames that
+ * nobody names are free, or pending where somebody named them until lately.
+ */
 void frames_scan_count(struct frames *fr, pfn_t pfn);
 void frames_scan_done(struct frames *fr);
 bool frames_scanned(const struct frames *fr);
 
+/* No frame at or above it has ever been in use. */
 uint64_t frames_high_water(const struct frames *fr);
-/* Punch free frames that nobody took for idle_ms and keep the reserves backed; at most max frames.  Returns how many. */
+/*
+ * Punch free frames that nobody took for idle_ms (0: any), at most max of them, and keep the reserves backed.  Returns how many.
+ * The clock runs in steps of idle_ms, so that it takes two of them at most; call it about that often with the same value.
+ */
 uint64_t frames_trim(struct frames *fr, unsigned idle_ms, uint64_t max);
 
 void frames_stat(const struct frames *fr, struct frame_stats *out);
-/* Recount from the given counts (one per frame below the mark) and compare: F1.  -EUCLEAN, *bad is the frame. */
+/*
+ * Compare with the counts given (n of them, for frames 0 to n - 1; those of the slots are not looked at; all from n on must be 0) and all
+ * sets and sums with one another: F1.  Nothing may be taken or dropped meanwhile.  -EUCLEAN: *bad is the frame, PFN_NONE for a sum; -EAGAIN before the scan is done.
+ */
 int frames_check(const struct frames *fr, const uint32_t *counts, uint64_t n, pfn_t *bad);
 
 #endif
