@@ -292,6 +292,15 @@ static int reserve(struct region *rg, uint64_t want, uint64_t least)
 	}
 }
 
+/* What was mapped is reserved addresses again. */
+static int unmap_frames(uint8_t *base, uint64_t from, uint64_t to)
+{
+	size_t len = (size_t)((to - from) * PMFS_PAGE_SIZE);
+
+	return mmap(base + from * PMFS_PAGE_SIZE, len, PROT_NONE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED ? -errno : 0;
+}
+
 /* Map what is backed of [from, to) over the reservation.  The kernel joins it with the map before it. */
 static int map_frames(struct region *rg, uint64_t from, uint64_t to)
 {
@@ -307,7 +316,7 @@ static int map_frames(struct region *rg, uint64_t from, uint64_t to)
 			     off) == MAP_FAILED) {
 		int rc = -errno;
 
-		mmap(at, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+		unmap_frames(rg->base, from, to);
 		return rc;
 	}
 	return 0;
@@ -548,6 +557,29 @@ int region_grow(struct region *rg, uint64_t frames)
 		atomic_store(&rg->frames, frames);
 	else if (!rg->device && ftruncate(rg->fd, (off_t)(old * PMFS_PAGE_SIZE)))
 		log_warn("can't give back what was too much: %s", strerror(errno));
+out:
+	mutex_unlock(&rg->lock);
+	return rc;
+}
+
+int region_truncate(struct region *rg, uint64_t frames)
+{
+	uint64_t old;
+	int rc;
+
+	mutex_lock(&rg->lock);
+	old = atomic_load(&rg->frames);
+	rc = atomic_load(&rg->error);
+	if (!rc)
+		rc = rg->readonly ? -EROFS : rg->device ? -EOPNOTSUPP : 0;
+	if (rc || frames >= old)
+		goto out;
+	atomic_store(&rg->frames, frames);
+	rc = unmap_frames(rg->base, frames, old);
+	if (!rc && rg->door)
+		rc = unmap_frames(rg->door, frames, old);
+	if (!rc && ftruncate(rg->fd, (off_t)(frames * PMFS_PAGE_SIZE)))
+		rc = -errno;
 out:
 	mutex_unlock(&rg->lock);
 	return rc;

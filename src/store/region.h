@@ -63,6 +63,8 @@ uint64_t region_host_free(const struct region *rg);  /* what the host could stil
 
 /* Grow to `frames` in all (fewer than there are: nothing to do).  -ENOSPC: the limit or the host; -EFBIG, -EROFS; nothing has changed then. */
 int region_grow(struct region *rg, uint64_t frames);
+/* Cut off all frames from `frames` on; they must not be in use.  -EOPNOTSUPP: a device; -EROFS; the poison. */
+int region_truncate(struct region *rg, uint64_t frames);
 
 /* Read-only address of a frame, which must be below region_frames(). */
 const void *region_at(const struct region *rg, pfn_t pfn);
