@@ -178,6 +178,7 @@ static_assert(sizeof(struct pmfs_volume) == 1024, "on-disk size");
 #define PMFS_INO_FIRST 3u
 
 #define PMFS_INODE_INLINE 1u /* the contents are in the inode; data.vpn is 0 */
+#define PMFS_INODE_STALE 2u  /* a truncation is not done: pages behind the size are old contents */
 
 /* A free inode is zero but for generation and `parent`, which is then the next free inode. */
 struct pmfs_inode {
@@ -188,7 +189,7 @@ struct pmfs_inode {
 	le32 nlink;       /*  16 */
 	le32 rdev;        /*  20  major << 20 | minor */
 	le64 size;        /*  24  bytes; a directory: the number of its entries */
-	le64 pages;       /*  32  pages of contents that are not holes */
+	le64 pages;       /*  32  a regular file: pages of contents that are not holes */
 	le64 generation;  /*  40  differs each time the number is used */
 	le64 atime_sec;   /*  48  signed seconds since 1970 */
 	le64 mtime_sec;   /*  56 */
