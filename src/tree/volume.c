@@ -335,7 +335,8 @@ struct volume *volume_next_dying(struct fs *fs)
 
 	rw_rdlock(&fs->volumes_lock);
 	for (vol = fs->volumes; vol; vol = vol->next)
-		if (atomic_load(&vol->state) == PMFS_VOL_DYING && !atomic_load(&vol->users))
+		if (atomic_load(&vol->state) == PMFS_VOL_DYING && !atomic_load(&vol->users) &&
+		    !vol->stuck)
 			break;
 	rw_unlock(&fs->volumes_lock);
 	return vol;

@@ -37,6 +37,7 @@ struct volume {
 	struct ptab inodes;   /* guarded by lock */
 	uint64_t next_ino, free_ino, inodes_used, data_pages; /* guarded by lock */
 
+	bool stuck;           /* the reclaimer has met damage; guarded by LOCK_RECLAIM */
 	_Atomic uint32_t users; /* cached inodes and running walks; a dying volume is reclaimed at 0 */
 	struct volume *next;  /* guarded by volumes_lock */
 };
@@ -76,7 +77,7 @@ int volume_store_as(struct txn *tx, struct volume *vol, uint32_t state, const ch
 int volume_erase_row(struct txn *tx, struct volume *vol);
 /* Take an erased one out of the list and free it. */
 void volume_remove(struct volume *vol);
-/* A dying volume without users, NULL: none.  Only the reclaimer makes it go away. */
+/* A dying volume without users that is not stuck, NULL: none.  Only the reclaimer makes it go away. */
 struct volume *volume_next_dying(struct fs *fs);
 /* The volumes with an id above `after`, in their order, dying ones included; adds a user unless it is dying.  NULL: no more. */
 struct volume *volume_next(struct fs *fs, uint64_t after);
