@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * How a generation becomes durable.  One thread at a time leads a commit:
+ *
+ *   closing    LOCK_TXN exclusively, an instant: the changed entries are taken, the next generation opens
+ *   writing    hashes of new pages; then either all entries that are not in the tree go into the slot (small: one
+ *              flush), or new nodes are written, flushed, and the slot names them (big: two)
+ *   durable    waiters return; hashes are put into the map; frames that were given up are free once the readers
+ *              that could see them have left
+ *
+ * A failure after the closing can't be undone: the region is poisoned, and the image shows what it showed before.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "base/units.h"
+#include "store/store_impl.h"
+
+/* A timer commit with more entries than this writes the tree: the next fsync then finds a short list. */
+#define COMMIT_SOFT_FULL 1024u
+
+struct hook {
+	int (*at_close)(struct txn *tx, void *arg);
+	void *arg;
+	uint64_t frames;
+	int rc;
+};
+
+/* A generation that has closed. */
+struct closed {
+	uint64_t generation;
+	struct super super;
+	struct pmfs_delta *deltas;
+	uint64_t count;
+	bool empty; /* nothing was changed: it is still the open one */
+};
+
+int store_fail(struct store *st, const char *what, int error)
+{
+	log_limited(LOG_LEVEL_ERR, "store.fail", "%s failed (error %d): no more writes until the image is opened again",
+		    what, -error);
+	region_poison(st->rg, -EIO);
+	return -EIO;
+}
+
+/* Call the hook as a transaction of the generation that is about to close. */
+static void run_hook(struct store *st, struct hook *hook)
+{
+	struct txn tx = { .st = st, .promised = hook->frames };
+
+	hook->rc = hook->at_close(&tx, hook->arg);
+	if (tx.promised)
+		frames_unreserve(st->fr, tx.promised);
+}
+
+static int close_generation(struct store *st, struct hook *hook, struct closed *cl)
+{
+	int rc = 0;
+
+	*cl = (struct closed){ 0 };
+	rw_wrlock(&st->txn_lock);
+	if (hook)
+		run_hook(st, hook);
+	if (region_error(st->rg)) {
+		rc = -EIO;
+		goto out;
+	}
+	mutex_lock(&st->root_lock);
+	cl->empty = !atomic_load(&st->pm.changed) && !st->root_changed;
+	mutex_unlock(&st->root_lock);
+	if (!cl->empty) {
+		rc = pagemap_capture(&st->pm, &cl->deltas, &cl->count);
+		if (rc)
+			goto out;
+	}
+	mutex_lock(&st->root_lock);
+	cl->super = st->super;
+	cl->super.tree = st->root;
+	st->root_changed = st->root_changed && cl->empty;
+	mutex_unlock(&st->root_lock);
+	cl->generation = atomic_load(&st->generation);
+	cl->super.generation = cl->generation;
+	cl->super.vpn_limit = store_vpn_limit(st);
+	frames_close_generation(st->fr);
+	if (!cl->empty)
+		atomic_store(&st->generation, cl->generation + 1);
+out:
+	rw_unlock(&st->txn_lock);
+	return rc;
+}
+
+/* The hash of each page that got a new frame: its checksum from now on, and what dedup goes by. */
+static int hash_new(struct store *st, struct closed *cl)
+{
+	for (uint64_t i = 0; i < cl->count; i++) {
+		struct pmfs_delta *d = &cl->deltas[i];
+		uint64_t hash;
+		int rc;
+
+		if (!(le64_get(d->vpn) & PMFS_DELTA_NEW))
+			continue;
+		rc = region_hash(st->rg, where_pfn(le64_get(d->entry.where)), &hash);
+		if (rc)
+			return rc;
+		le64_put(&d->entry.hash, hash);
+	}
+	return 0;
+}
+
+static int write_slot(struct store *st, struct closed *cl, const struct pmfs_delta *deltas, uint64_t n)
+{
+	int rc;
+
+	cl->super.frames = frames_high_water(st->fr);
+	rc = super_write(st->rg, &cl->super, deltas, (uint32_t)n);
+	return rc ? rc : region_flush(st->rg);
+}
+
+static int write_small(struct store *st, struct closed *cl, struct pmfs_delta *all, uint64_t n)
+{
+	const struct maptree *tree = &st->pm.tree;
+	int rc;
+
+	cl->super.map_root = tree->root;
+	cl->super.map_checksum = tree->checksum;
+	cl->super.map_height = tree->height;
+	rc = write_slot(st, cl, all, n);
+	if (rc) {
+		free(all);
+		return rc;
+	}
+	pagemap_set_acc(&st->pm, all, n);
+	atomic_fetch_add(&st->commits_small, 1);
+	return 0;
+}
+
+static int write_big(struct store *st, struct closed *cl, struct pmfs_delta *all, uint64_t n)
+{
+	struct maptree_update up;
+	int rc;
+
+	rc = maptree_build(&st->pm.tree, st->fr, all, n, cl->super.vpn_limit, &up);
+	free(all);
+	if (rc)
+		return rc;
+	cl->super.map_root = up.root;
+	cl->super.map_checksum = up.checksum;
+	cl->super.map_height = up.height;
+	/* S1: a slot must never name what is not there. */
+	rc = region_flush(st->rg);
+	if (!rc)
+		rc = write_slot(st, cl, NULL, 0);
+	if (!rc)
+		pagemap_set_tree(&st->pm, &up);
+	maptree_update_free(&up);
+	return rc;
+}
+
+static int write_image(struct store *st, struct closed *cl, enum commit_why why)
+{
+	struct pmfs_delta *all;
+	uint64_t n;
+
+	all = pagemap_merge(&st->pm, cl->deltas, cl->count, &n);
+	if (!all)
+		return -ENOMEM;
+	if (n > PMFS_DELTA_MAX || (why == COMMIT_TIMER && n > COMMIT_SOFT_FULL))
+		return write_big(st, cl, all, n);
+	return write_small(st, cl, all, n);
+}
+
+static void note_time(struct store *st, int64_t began)
+{
+	const uint64_t ns = (uint64_t)(units_monotonic_ns() - began);
+
+	atomic_store(&st->commit_ns_last, ns);
+	if (ns > atomic_load(&st->commit_ns_max))
+		atomic_store(&st->commit_ns_max, ns);
+}
+
+/* The caller leads. */
+static int commit_run(struct store *st, struct hook *hook, enum commit_why why)
+{
+	const int64_t began = units_monotonic_ns();
+	struct closed cl;
+	int rc;
+
+	rc = close_generation(st, hook, &cl);
+	if (rc)
+		return rc;
+	if (!cl.empty) {
+		rc = hash_new(st, &cl);
+		/* Memory is gone with the process: only the hashes are of use. */
+		if (!rc && !st->ram)
+			rc = write_image(st, &cl, why);
+		if (rc) {
+			free(cl.deltas);
+			return store_fail(st, "a commit", rc);
+		}
+		mutex_lock(&st->commit_lock);
+		atomic_store(&st->durable, cl.generation);
+		cond_broadcast(&st->commit_done);
+		mutex_unlock(&st->commit_lock);
+		pagemap_settle(&st->pm, cl.deltas, cl.count);
+		free(cl.deltas);
+		atomic_fetch_add(&st->commits, 1);
+		note_time(st, began);
+	}
+	/* F2.  Also after an empty generation: what it gave up was never reachable from anything durable. */
+	readers_wait(&st->readers);
+	frames_release(st->fr);
+	return 0;
+}
+
+/* Become the leader; false: the generation became durable while waiting. */
+static bool lead_begin(struct store *st, uint64_t unless_durable)
+{
+	bool lead = true;
+
+	mutex_lock(&st->commit_lock);
+	while (st->commit_running && lead) {
+		cond_wait(&st->commit_done, &st->commit_lock);
+		lead = atomic_load(&st->durable) < unless_durable;
+	}
+	lead = lead && atomic_load(&st->durable) < unless_durable;
+	if (lead)
+		st->commit_running = true;
+	mutex_unlock(&st->commit_lock);
+	return lead;
+}
+
+static void lead_end(struct store *st)
+{
+	mutex_lock(&st->commit_lock);
+	st->commit_running = false;
+	cond_broadcast(&st->commit_done);
+	mutex_unlock(&st->commit_lock);
+}
+
+void commit_pause(struct store *st)
+{
+	(void)lead_begin(st, UINT64_MAX);
+}
+
+void commit_resume(struct store *st)
+{
+	lead_end(st);
+}
+
+int commit_lead(struct store *st, enum commit_why why)
+{
+	int rc;
+
+	if (st->read_only)
+		return 0;
+	(void)lead_begin(st, UINT64_MAX);
+	rc = commit_run(st, NULL, why);
+	lead_end(st);
+	return rc;
+}
+
+int commit_wait(struct store *st, uint64_t generation)
+{
+	int rc;
+
+	if (st->read_only || !lead_begin(st, generation))
+		return 0;
+	rc = commit_run(st, NULL, COMMIT_ASKED);
+	lead_end(st);
+	return rc;
+}
+
+int commit_now(struct store *st)
+{
+	return commit_wait(st, atomic_load(&st->generation));
+}
+
+int commit_with(struct store *st, enum frame_class cls, uint64_t frames, int (*at_close)(struct txn *tx, void *arg), void *arg)
+{
+	struct hook hook = { .at_close = at_close, .arg = arg, .frames = frames };
+	struct txn tx;
+	int rc;
+
+	/* Have the promise before the lock: waiting for space would need a commit. */
+	rc = txn_begin(st, &tx, cls, frames);
+	if (rc)
+		return rc;
+	tx.promised = 0; /* the hook's now */
+	txn_end(&tx);
+	(void)lead_begin(st, UINT64_MAX);
+	rc = commit_run(st, &hook, COMMIT_ASKED);
+	lead_end(st);
+	return rc ? rc : hook.rc;
+}

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * store_impl.h - what the parts of an open store share.  Only for page.c, txn.c, commit.c and store.c.
+ */
+#ifndef PMFS_STORE_STORE_IMPL_H
+#define PMFS_STORE_STORE_IMPL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/lock.h"
+#include "store/pagemap.h"
+#include "store/store.h"
+
+#define STORE_PAGE_LOCKS 256u
+#define STORE_READER_SLOTS 16u
+
+/* Readers that are inside a section, by the phase in which they came; one cache line each. */
+struct reader_slot {
+	_Atomic uint64_t inside[2];
+	uint8_t pad[48];
+};
+
+struct readers {
+	struct reader_slot slot[STORE_READER_SLOTS];
+	_Atomic unsigned phase;
+	_Atomic bool waiting; /* somebody waits for sections to be left */
+	struct mutex lock;
+	struct cond left;
+};
+
+struct store {
+	struct region *rg;
+	struct frames *fr;
+	struct pagemap pm;
+	bool read_only;
+	bool ram;
+	void (*relief)(void *arg);
+	void *relief_arg;
+
+	struct rwlock txn_lock;                     /* LOCK_TXN */
+	struct mutex page_lock[STORE_PAGE_LOCKS];   /* LOCK_PAGE; several in the order of their addresses */
+	struct readers readers;
+
+	struct mutex root_lock;                     /* guards the next three; nothing is taken under it */
+	struct pmfs_tree_root root;
+	bool root_changed;                          /* or the limit */
+	struct super super;                         /* what the next slot says besides; set at open but for the limit */
+
+	struct mutex commit_lock;                   /* LOCK_COMMIT; guards commit_running */
+	struct cond commit_done;
+	bool commit_running;
+	_Atomic uint64_t generation;                /* the open one; changed with LOCK_TXN held exclusively */
+	_Atomic uint64_t durable;
+
+	/* The keeper thread. */
+	pthread_t keeper;
+	bool keeper_started;
+	bool keeper_stop;                           /* guarded by keeper_lock */
+	struct mutex keeper_lock;
+	struct cond keeper_wake;
+	unsigned commit_ms;
+
+	_Atomic uint64_t commits, commits_small;
+	_Atomic uint64_t commit_ns_last, commit_ns_max;
+	_Atomic uint64_t verified, bad_pages;
+	_Atomic uint64_t merged, zero_merged;
+};
+
+/* txn.c */
+void readers_init(struct readers *r);
+void readers_destroy(struct readers *r);
+/* Wait until every section that was entered before the call has been left. */
+void readers_wait(struct readers *r);
+
+/* commit.c */
+enum commit_why {
+	COMMIT_ASKED,
+	COMMIT_TIMER, /* nobody waits: fold the changed entries into the tree early */
+};
+int commit_lead(struct store *st, enum commit_why why);
+/* Keep others from committing, for checks. */
+void commit_pause(struct store *st);
+void commit_resume(struct store *st);
+
+/* A write that failed in the middle of something: stop before the half of it becomes durable. */
+int store_fail(struct store *st, const char *what, int error);
+
+#endif
