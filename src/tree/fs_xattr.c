@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The calls of fs.h for extended attributes: which names there are, locks and transactions around xattr.h. */
+#include <errno.h>
+#include <string.h>
+#include <sys/xattr.h>
+
+#include "base/bits.h"
+#include "tree/fs_impl.h"
+#include "tree/itable.h"
+#include "tree/xattr.h"
+
+/* Linux: a name that is too long is -ERANGE. */
+static int attr_name_check(const char *name)
+{
+	static const char *const spaces[] = { "user.", "trusted.", "security." };
+
+	if (strlen(name) > PMFS_NAME_MAX)
+		return -ERANGE;
+	for (size_t i = 0; i < ARRAY_SIZE(spaces); i++) {
+		const size_t len = strlen(spaces[i]);
+
+		if (!strncmp(name, spaces[i], len))
+			return name[len] ? 0 : -EINVAL;
+	}
+	return -EOPNOTSUPP;
+}
+
+ssize_t fs_getxattr(struct fs *fs, uint64_t id, const char *name, void *buf, size_t size)
+{
+	struct inode *in;
+	ssize_t rc;
+
+	rc = attr_name_check(name);
+	if (rc)
+		return rc;
+	rc = inode_get(fs, id, &in);
+	if (rc)
+		return rc;
+	rw_rdlock(&in->lock);
+	rc = xattr_get(in, name, buf, size);
+	rw_unlock(&in->lock);
+	inode_put(fs, in);
+	return rc;
+}
+
+ssize_t fs_listxattr(struct fs *fs, uint64_t id, char *buf, size_t size)
+{
+	struct inode *in;
+	ssize_t rc;
+
+	rc = inode_get(fs, id, &in);
+	if (rc)
+		return rc;
+	rw_rdlock(&in->lock);
+	rc = xattr_list(in, buf, size);
+	rw_unlock(&in->lock);
+	inode_put(fs, in);
+	return rc;
+}
+
+struct attr_change {
+	const char *name;
+	const void *value;
+	size_t len;
+	int flags;
+	bool remove;
+};
+
+static int change_locked(struct fs *fs, struct inode *in, const struct attr_change *ch)
+{
+	struct txn tx;
+	int rc, rc2;
+
+	rc = txn_begin(fs->st, &tx, ch->remove ? FRAME_FREEING : FRAME_NORMAL, XATTR_COST + ITABLE_COST);
+	if (rc)
+		return rc;
+	rc = itable_own(&tx, in);
+	if (rc == 0) {
+		rc = ch->remove ? xattr_remove(&tx, in, ch->name)
+				: xattr_set(&tx, in, ch->name, ch->value, ch->len, ch->flags);
+		if (rc == 0)
+			now(&in->ctime);
+		rc2 = itable_store(&tx, in);
+		rc = rc ? rc : rc2;
+	}
+	txn_end(&tx);
+	return rc;
+}
+
+static int change(struct fs *fs, uint64_t id, const struct attr_change *ch)
+{
+	struct inode *in;
+	int rc;
+
+	rc = attr_name_check(ch->name);
+	if (rc)
+		return rc;
+	rc = inode_get_writable(fs, id, &in);
+	if (rc)
+		return rc;
+	rw_wrlock(&in->lock);
+	rc = change_locked(fs, in, ch);
+	rw_unlock(&in->lock);
+	inode_put(fs, in);
+	return rc;
+}
+
+int fs_setxattr(struct fs *fs, uint64_t id, const char *name, const void *value, size_t len, int flags)
+{
+	const struct attr_change ch = { .name = name, .value = value, .len = len, .flags = flags };
+
+	if (flags & ~(XATTR_CREATE | XATTR_REPLACE))
+		return -EINVAL;
+	return change(fs, id, &ch);
+}
+
+int fs_removexattr(struct fs *fs, uint64_t id, const char *name)
+{
+	const struct attr_change ch = { .name = name, .remove = true };
+
+	return change(fs, id, &ch);
+}

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * name_lock.h - the locks of an operation on names: its directories, what the names lead to, and the orphan directory.
+ *
+ *   K1  Inodes are locked in the order of their numbers, the orphan directory last.  (All are in the live volume.)  inode_lock2() does the same.
+ *   K2  What a name leads to is known only under the lock of its directory.  When its place in the order has passed by then, it is tried for;
+ *       failing that all are let go, taken in order, and the names are looked up once more.
+ *
+ * The orphan directory (format.h) names every inode whose nlink is 0, "%016x" of its number.
+ */
+#ifndef PMFS_TREE_NAME_LOCK_H
+#define PMFS_TREE_NAME_LOCK_H
+
+#include "tree/dir.h"
+#include "tree/fs_impl.h"
+#include "tree/itable.h"
+
+#define LOCKSET_MAX 5u
+
+/* Different inodes, locked exclusively. */
+struct lockset {
+	struct inode *in[LOCKSET_MAX]; /* in the order K1 */
+	unsigned count;
+};
+
+/* Add to a set that is not locked.  NULL and what is there already: nothing. */
+void lockset_add(struct lockset *ls, struct inode *in);
+void lockset_lock(struct lockset *ls);
+/* Unlocks all; the set is empty then. */
+void lockset_unlock(struct lockset *ls);
+/* Add to a set that is locked.  Waits only where K1 allows it; false: not now. */
+bool lockset_extend(struct lockset *ls, struct inode *in);
+
+/* One or two names and what they lead to. */
+struct names {
+	struct fs *fs;
+	unsigned count;
+	struct {
+		struct inode *dir; /* held by the caller */
+		const char *name;
+		size_t len;
+		struct inode *in;    /* NULL: no such name; held, names_put() */
+		struct dir_entry de;
+	} at[2];
+	struct lockset ls;
+};
+
+/*
+ * Lock the directories and what the names lead to.  -ENOTDIR; -ENOENT: the directory itself has been removed; -EUCLEAN, -EBADMSG.
+ * A missing name is no error.  After an error nothing is locked or held.
+ */
+int names_lock(struct names *n);
+void names_put(struct names *n); /* unlocks what is still locked, and lets go of what was found */
+
+/* May names be made and found in it?  -ENOTDIR, -ENOENT.  Lock held. */
+int dir_usable(const struct inode *dir);
+/* -ENOENT (empty), -ENAMETOOLONG, -EINVAL ('/' or 0 in it). */
+int name_check(const char *name, size_t len);
+/* 1: ".", 2: "..", 0: neither. */
+unsigned name_dots(const char *name, size_t len);
+/* dir_find() that also refuses entries that no directory can have. */
+int entry_find(struct inode *dir, const char *name, size_t len, struct dir_entry *de);
+/* What an entry leads to, held. -EUCLEAN: nothing. */
+int entry_get(struct fs *fs, struct inode *dir, const struct dir_entry *de, struct inode **out);
+
+/* The orphan directory of the live volume, held. */
+int orphans_get(struct fs *fs, struct inode **out);
+/* Tx open, orphan directory locked; stored here. */
+int orphan_add(struct txn *tx, struct inode *orphans, const struct inode *in);
+int orphan_remove(struct txn *tx, struct inode *orphans, uint64_t ino);
+#define ORPHAN_COST (DIR_COST + ITABLE_COST)
+
+#define LINKS_MAX (UINT32_MAX - 1)
+
+#endif
