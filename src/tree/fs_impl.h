@@ -37,7 +37,12 @@ void now(struct timespec *ts); /* CLOCK_REALTIME */
 void inode_attr(const struct inode *in, struct fs_attr *out); /* lock held, shared is enough */
 /* Find and hold an inode that may be changed.  -EROFS: a snapshot, or the fs is read-only. */
 int inode_get_writable(struct fs *fs, uint64_t id, struct inode **out);
+/* Clear setuid, setgid and security.capability (not of directories). Own and store are the caller's; cost: its frames. */
+int inode_kill_priv(struct txn *tx, struct inode *in);
+uint64_t inode_kill_cost(struct inode *in);
 /* ---- file.c ---- */
+/* Finish a truncation that a crash or a full image cut short (PMFS_INODE_STALE). Lock held exclusively, no transaction open. */
+int file_trim(struct fs *fs, struct inode *in);
 /* Set the size of a regular file (lock held exclusively, no transaction open: big truncations take several). */
 int file_set_size(struct fs *fs, struct inode *in, uint64_t size);
 /* Write a symlink's target or read it: inline when it fits, else one page. tx open, lock held. */
