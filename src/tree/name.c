@@ -117,8 +117,8 @@ static void inode_undo(struct fs *fs, struct txn *tx, struct inode *in)
 
 	if (in->data.root != VPN_NONE)
 		ptab_punch(tx, &in->data, NULL, 0, PGNO_END, UINT64_MAX, NULL);
-	/* With a link it is no orphan; and it must be gone before its number is free. */
-	in->nlink = 1;
+	/* It must be gone from memory before its number is free. */
+	in->mode = 0;
 	inode_put(fs, in);
 	number_undo(tx, vol, ino, generation);
 }
