@@ -14,7 +14,7 @@ packages=(
 for arg in "$@"; do
 	case $arg in
 	--tests)
-		packages+=(acl attr clang fio git jq libcmocka-dev mandoc procps python3 rsync sqlite3
+		packages+=(acl attr clang fio git jq libcmocka-dev mandoc procps python3 python3-xxhash rsync sqlite3
 			util-linux xz-utils)
 		;;
 	--libfuse-build)
