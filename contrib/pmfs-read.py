@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 # SPDX-License-Identifier: BSD-2-Clause
 """Read files out of a pmfs image without pmfs: doc/format.md, put to the test.
 

@@ -6,7 +6,7 @@
 need python3 cp
 
 reader=$(dirname "$0")/../../contrib/pmfs-read.py
-python3 -c 'import xxhash' 2>/dev/null || skip "there is no python3-xxhash to verify checksums with"
+/usr/bin/python3 -c 'import xxhash' 2>/dev/null || skip "there is no python3-xxhash to verify checksums with"
 M=$T/mnt IMAGE=$T/image
 
 make_image "$IMAGE" 512M
