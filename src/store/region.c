@@ -16,7 +16,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
-#include <sys/sysmacros.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include "base/bits.h"
@@ -56,7 +56,12 @@ static const uint8_t zero_frame[PMFS_PAGE_SIZE];
  * before its addresses are unmapped.
  */
 static _Atomic(struct region *) open_regions[REGION_MAX_OPEN];
-static struct sigaction other_handler; /* set once, before ours is in place */
+/*
+ * Who had the signal before us.  Changes only when somebody has taken it from us since the last open (a library, a test's
+ * frame), and then into the other of the two, so that a handler that runs has a whole one.
+ */
+static struct sigaction other_handlers[2];
+static _Atomic unsigned int other_handler;
 static _Thread_local sigjmp_buf *fault_jump __attribute__((tls_model("initial-exec")));
 
 static bool region_has(const struct region *rg, uintptr_t at)
@@ -68,9 +73,11 @@ static bool region_has(const struct region *rg, uintptr_t at)
 
 static void pass_on(int sig, siginfo_t *info, void *context)
 {
-	if (other_handler.sa_flags & SA_SIGINFO) {
-		other_handler.sa_sigaction(sig, info, context);
-	} else if (other_handler.sa_handler == SIG_DFL || other_handler.sa_handler == SIG_IGN) {
+	const struct sigaction *other = &other_handlers[atomic_load(&other_handler)];
+
+	if (other->sa_flags & SA_SIGINFO) {
+		other->sa_sigaction(sig, info, context);
+	} else if (other->sa_handler == SIG_DFL || other->sa_handler == SIG_IGN) {
 		struct sigaction dfl = { .sa_handler = SIG_DFL };
 
 		/* The load runs again when we return, and ends the process as it would have without us. */
@@ -78,7 +85,7 @@ static void pass_on(int sig, siginfo_t *info, void *context)
 		if (info->si_code <= 0)
 			raise(sig);
 	} else {
-		other_handler.sa_handler(sig);
+		other->sa_handler(sig);
 	}
 }
 
@@ -94,8 +101,11 @@ static void on_sigbus(int sig, siginfo_t *info, void *context)
 
 		if (!rg || !region_has(rg, at))
 			continue;
-		if (fault_jump)
+		if (fault_jump) {
+			/* Leaving by a jump: what the handler's frame would have restored.  So sigsetjmp() need not. */
+			pthread_sigmask(SIG_SETMASK, &((ucontext_t *)context)->uc_sigmask, NULL);
 			siglongjmp(*fault_jump, 1);
+		}
 		/* R4.  The system call as such: sanitizers wrap mmap() in what a handler may not do. */
 		atomic_compare_exchange_strong(&rg->error, &clean, -EIO);
 		if (syscall(SYS_mmap, page, (size_t)PMFS_PAGE_SIZE, PROT_READ,
@@ -108,29 +118,40 @@ static void on_sigbus(int sig, siginfo_t *info, void *context)
 	errno = saved;
 }
 
-static void install_handler(void)
+static int install_handler(void)
 {
-	struct sigaction sa = { .sa_sigaction = on_sigbus };
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	struct sigaction ours = { .sa_sigaction = on_sigbus }, now;
+	unsigned int spare;
+	int rc = 0;
 
-	/* NODEFER: leaving the handler by a jump does not unblock the signal. */
-	sa.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
-	sigemptyset(&sa.sa_mask);
-	sigaction(SIGBUS, NULL, &other_handler);
-	sigaction(SIGBUS, &sa, NULL);
+	ours.sa_flags = SA_SIGINFO | SA_ONSTACK;
+	sigemptyset(&ours.sa_mask);
+	pthread_mutex_lock(&lock);
+	spare = !atomic_load(&other_handler);
+	if (sigaction(SIGBUS, NULL, &now))
+		rc = -errno;
+	if (!rc && !(now.sa_flags & SA_SIGINFO && now.sa_sigaction == on_sigbus)) {
+		other_handlers[spare] = now;
+		atomic_store(&other_handler, spare);
+		if (sigaction(SIGBUS, &ours, NULL))
+			rc = -errno;
+	}
+	pthread_mutex_unlock(&lock);
+	return rc;
 }
 
 static int region_register(struct region *rg)
 {
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	int rc = install_handler();
 
-	pthread_once(&once, install_handler);
-	for (size_t i = 0; i < REGION_MAX_OPEN; i++) {
+	for (size_t i = 0; !rc && i < REGION_MAX_OPEN; i++) {
 		struct region *none = NULL;
 
 		if (atomic_compare_exchange_strong(&open_regions[i], &none, rg))
 			return 0;
 	}
-	return -EMFILE;
+	return rc ? rc : -EMFILE;
 }
 
 static void region_unregister(const struct region *rg)
