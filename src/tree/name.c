@@ -326,6 +326,8 @@ static int link_locked(struct fs *fs, struct inode *dir, const char *name, size_
 	struct txn tx;
 	int rc, rc2;
 
+	if (!in->mode)
+		return -ESTALE;
 	if (S_ISDIR(in->mode))
 		return -EPERM;
 	if (in->nlink >= LINKS_MAX)

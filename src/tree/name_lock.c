@@ -67,6 +67,8 @@ bool lockset_extend(struct lockset *ls, struct inode *in)
 
 int dir_usable(const struct inode *dir)
 {
+	if (!dir->mode)
+		return -ESTALE;
 	if (!S_ISDIR(dir->mode))
 		return -ENOTDIR;
 	return dir->nlink ? 0 : -ENOENT;

@@ -52,7 +52,7 @@ struct names {
 int names_lock(struct names *n);
 void names_put(struct names *n); /* unlocks what is still locked, and lets go of what was found */
 
-/* May names be made and found in it?  -ENOTDIR, -ENOENT.  Lock held. */
+/* May names be made and found in it?  -ENOTDIR, -ENOENT, -ESTALE.  Lock held. */
 int dir_usable(const struct inode *dir);
 /* -ENOENT (empty), -ENAMETOOLONG, -EINVAL ('/' or 0 in it). */
 int name_check(const char *name, size_t len);
