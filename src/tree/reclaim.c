@@ -41,19 +41,6 @@ struct reclaim {
 	pthread_t thread;    /* set once */
 };
 
-/* A step that waits for space must not be asked to make some. */
-static _Thread_local bool reclaiming;
-
-static int begin(struct fs *fs, struct txn *tx, uint64_t frames)
-{
-	int rc;
-
-	reclaiming = true;
-	rc = txn_begin(fs->st, tx, FRAME_RECLAIM, frames);
-	reclaiming = false;
-	return rc;
-}
-
 /* ------------------------------------------------------------------ orphans */
 
 static int orphan_push(struct reclaim *rc, uint64_t ino)
@@ -100,7 +87,7 @@ static int orphan_punch(struct fs *fs, struct inode *in)
 	struct txn tx;
 	int rc, err;
 
-	rc = begin(fs, &tx, PUNCH_COST);
+	rc = txn_begin(fs->st, &tx, FRAME_RECLAIM, PUNCH_COST);
 	if (rc)
 		return rc;
 	rc = itable_own(&tx, in);
@@ -108,23 +95,13 @@ static int orphan_punch(struct fs *fs, struct inode *in)
 		goto out;
 	if (in->data.root) {
 		rc = ptab_punch(&tx, &in->data, NULL, 0, PGNO_END, RECLAIM_STEP, &freed);
-		if (!S_ISREG(in->mode))
-			freed = 0;
-		freed = MIN(freed, in->pages);
-		in->pages -= freed;
+		freed = S_ISREG(in->mode) ? MIN(freed, in->pages) : 0;
 	} else {
 		rc = ptab_punch(&tx, &in->xattr, NULL, 0, PGNO_END, RECLAIM_STEP, &ignored);
 	}
 	if (!rc)
 		rc = in->xattr.root ? 1 : 0;
-	err = itable_store(&tx, in);
-	if (freed) {
-		mutex_lock(&in->vol->lock);
-		in->vol->data_pages -= MIN(freed, in->vol->data_pages);
-		if (!err)
-			err = volume_store_row(&tx, in->vol);
-		mutex_unlock(&in->vol->lock);
-	}
+	err = itable_store_pages(&tx, in, -(int64_t)freed);
 	if (err)
 		rc = err;
 out:
@@ -138,7 +115,7 @@ static int orphan_unname(struct fs *fs, struct inode *dir, struct inode *in, con
 	struct txn tx;
 	int rc;
 
-	rc = begin(fs, &tx, UNNAME_COST);
+	rc = txn_begin(fs->st, &tx, FRAME_RECLAIM, UNNAME_COST);
 	if (rc)
 		return rc;
 	rc = itable_own(&tx, dir);
@@ -371,7 +348,7 @@ static int volume_step(struct fs *fs, struct volume *vol)
 	bool gone;
 	int rc, err;
 
-	rc = begin(fs, &tx, VOLUME_COST);
+	rc = txn_begin(fs->st, &tx, FRAME_RECLAIM, VOLUME_COST);
 	if (rc)
 		return rc;
 	mutex_lock(&vol->lock);
@@ -578,7 +555,7 @@ void reclaim_relief(void *arg)
 	struct reclaim *rc = fs->rc;
 	uint64_t before;
 
-	if (reclaiming || !rc)
+	if (!rc)
 		return;
 	mutex_lock(&rc->lock);
 	before = rc->steps;

@@ -53,7 +53,7 @@ static bool utf8_valid(const char *s, bool control_allowed)
 	return true;
 }
 
-static int name_check(const char *name)
+static int snap_name_check(const char *name)
 {
 	if (strlen(name) > PMFS_VOL_NAME_MAX)
 		return -ENAMETOOLONG;
@@ -166,7 +166,7 @@ int fs_snap_create(struct fs *fs, const char *name, const char *message, struct 
 {
 	struct create cr = { 0 };
 	struct timespec ts;
-	int rc = name_check(name);
+	int rc = snap_name_check(name);
 
 	if (!message)
 		message = "";
@@ -252,7 +252,7 @@ int fs_snap_rename(struct fs *fs, const char *name, const char *new_name)
 {
 	struct volume *vol;
 	uint64_t generation;
-	int rc = name_check(new_name);
+	int rc = snap_name_check(new_name);
 
 	if (rc)
 		return rc;
@@ -281,6 +281,7 @@ int fs_snap_rename(struct fs *fs, const char *name, const char *new_name)
 struct exclusive {
 	struct store *st;
 	uint64_t pages;
+	uint64_t left; /* an image has no more pages than this; one that was made to goes in circles */
 };
 
 static int exclusive_table(struct exclusive *ex, vpn_t vpn, uint32_t height, bool inodes);
@@ -313,6 +314,8 @@ static int exclusive_table(struct exclusive *ex, vpn_t vpn, uint32_t height, boo
 	rc = page_info(ex->st, vpn, &info);
 	if (rc || info.refs > 1)
 		return rc;
+	if (!ex->left--)
+		return -EUCLEAN;
 	if (info.pfn != PFN_NONE)
 		ex->pages++;
 	if (!height)
@@ -327,7 +330,7 @@ static int exclusive_table(struct exclusive *ex, vpn_t vpn, uint32_t height, boo
 int fs_snap_exclusive(struct fs *fs, const char *name, uint64_t *pages)
 {
 	struct volume *vol = volume_get_by_name(fs, name);
-	struct exclusive ex = { .st = fs->st };
+	struct exclusive ex = { .st = fs->st, .left = store_vpn_limit(fs->st) };
 	int rc;
 
 	if (!vol)

@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "tree/check_pages.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bits.h"
+#include "base/hash.h"
+
+/* A page that could not be read keeps that in mind: whoever shares it is incomplete, too. */
+#define ROLE_BAD 0x80u
+
+struct memo_entry {
+	vpn_t vpn; /* 0: free */
+	uint64_t pages;  /* below it, each pointer to one counts */
+	uint64_t weight; /* pages and nodes that a walk over it would meet, itself too */
+};
+
+/* A hash table; only nodes are in it, one for 512 pages. */
+struct check_memo {
+	struct memo_entry *at;
+	size_t size; /* a power of two */
+	size_t used;
+};
+
+/* ------------------------------------------------------------------ the memo */
+
+static struct memo_entry *memo_slot(struct memo_entry *at, size_t size, vpn_t vpn)
+{
+	size_t i = (size_t)(vpn * UINT64_C(0x9e3779b97f4a7c15) >> 32) & (size - 1);
+
+	while (at[i].vpn && at[i].vpn != vpn)
+		i = (i + 1) & (size - 1);
+	return &at[i];
+}
+
+static int memo_put(struct check_memo *memo, vpn_t vpn, uint64_t pages, uint64_t weight)
+{
+	struct memo_entry *more;
+	const size_t size = memo->size ? memo->size * 2 : 256;
+
+	if (memo->used * 2 >= memo->size) {
+		more = calloc(size, sizeof(*more));
+		if (!more)
+			return -ENOMEM;
+		for (size_t i = 0; i < memo->size; i++)
+			if (memo->at[i].vpn)
+				*memo_slot(more, size, memo->at[i].vpn) = memo->at[i];
+		free(memo->at);
+		memo->at = more;
+		memo->size = size;
+	}
+	*memo_slot(memo->at, memo->size, vpn) = (struct memo_entry){ vpn, pages, weight };
+	memo->used++;
+	return 0;
+}
+
+/* False: that node was not looked into to its end. */
+static bool memo_get(const struct check_memo *memo, vpn_t vpn, uint64_t *pages, uint64_t *weight)
+{
+	const struct memo_entry *e;
+
+	if (!memo->size)
+		return false;
+	e = memo_slot(memo->at, memo->size, vpn);
+	*pages = e->pages;
+	*weight = e->weight;
+	return e->vpn;
+}
+
+/* ------------------------------------------------------------------ */
+
+int check_pages_init(struct check_pages *cp, struct store *st, bool data)
+{
+	cp->st = st;
+	cp->data = data;
+	cp->limit = store_vpn_limit(st);
+	cp->count = calloc(cp->limit + 1, sizeof(*cp->count));
+	cp->role = calloc(cp->limit + 1, sizeof(*cp->role));
+	cp->memo = calloc(1, sizeof(*cp->memo));
+	return cp->count && cp->role && cp->memo ? 0 : -ENOMEM;
+}
+
+static void memo_clear(struct check_memo *memo)
+{
+	free(memo->at);
+	memset(memo, 0, sizeof(*memo));
+}
+
+void check_pages_free(struct check_pages *cp)
+{
+	if (cp->memo)
+		memo_clear(cp->memo);
+	free(cp->memo);
+	free(cp->count);
+	free(cp->role);
+	free(cp->watch);
+}
+
+int check_pages_reset(struct check_pages *cp)
+{
+	memo_clear(cp->memo);
+	free(cp->count);
+	free(cp->role);
+	cp->count = calloc(cp->limit + 1, sizeof(*cp->count));
+	cp->role = calloc(cp->limit + 1, sizeof(*cp->role));
+	return cp->count && cp->role ? 0 : -ENOMEM;
+}
+
+__attribute__((format(printf, 3, 4))) static void found(struct check_pages *cp, pgno_t at,
+							const char *fmt, ...)
+{
+	char text[200];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	cp->findings++;
+	cp->bad(cp->arg, at, text);
+}
+
+static const char *kind_name(unsigned role)
+{
+	static const char *const names[] = {
+		[CHECK_DATA] = "contents", [CHECK_DIR] = "a directory", [CHECK_XATTR] = "attributes",
+		[CHECK_INODES] = "inodes", [CHECK_ROWS] = "the volume table",
+	};
+
+	return names[role & 7];
+}
+
+static int verify(struct check_pages *cp, vpn_t vpn, const struct page_info *info)
+{
+	uint8_t page[PMFS_PAGE_SIZE];
+	int rc;
+
+	if (info->pfn == PFN_NONE)
+		return 0;
+	rc = page_read(cp->st, vpn, 0, page, sizeof(page));
+	if (!rc && !info->dirty && hash64(page, sizeof(page)) != info->hash)
+		rc = -EBADMSG;
+	return rc;
+}
+
+/* 1: it can't be used, and why has been said. */
+static int unreadable(struct check_pages *cp, vpn_t vpn, pgno_t at, int rc)
+{
+	if (rc == -ENOMEM)
+		return rc;
+	found(cp, at, "page %" PRIu64 " %s", vpn,
+	      rc == -EBADMSG ? "is damaged: its contents do not match their hash" :
+	      rc == -EUCLEAN ? "does not exist" :
+			       "can't be read from the image");
+	cp->role[vpn] |= ROLE_BAD;
+	cp->incomplete = true;
+	return 1;
+}
+
+int check_visit(struct check_pages *cp, vpn_t vpn, enum check_kind kind, uint32_t height, pgno_t at,
+		enum check_seen *seen)
+{
+	const uint8_t role = (uint8_t)(kind | height << 3);
+	struct page_info info;
+	int rc;
+
+	*seen = CHECK_BAD;
+	if (vpn >= cp->limit) {
+		found(cp, at, "page %" PRIu64 " can't be: no page has such a number", vpn);
+		cp->incomplete = true;
+		return 0;
+	}
+	if (cp->watch && bit_test(cp->watch, vpn))
+		cp->owner(cp->arg, at, vpn);
+	cp->count[vpn]++;
+	if (cp->role[vpn]) {
+		if ((cp->role[vpn] & ~ROLE_BAD) != role) {
+			found(cp, at, "page %" PRIu64 " is used as %s of %s and as %s of %s", vpn,
+			      (cp->role[vpn] & ~ROLE_BAD) >> 3 ? "a table" : "a page",
+			      kind_name(cp->role[vpn]), height ? "a table" : "a page",
+			      kind_name(kind));
+			cp->incomplete = true;
+		} else if (cp->role[vpn] & ROLE_BAD) {
+			cp->incomplete = true;
+		} else {
+			*seen = CHECK_AGAIN;
+		}
+		return 0;
+	}
+	cp->role[vpn] = role;
+	rc = page_info(cp->st, vpn, &info);
+	if (!rc && cp->data)
+		rc = verify(cp, vpn, &info);
+	if (rc) {
+		rc = unreadable(cp, vpn, at, rc);
+		return MIN(rc, 0);
+	}
+	*seen = CHECK_FIRST;
+	return 0;
+}
+
+int check_read(struct check_pages *cp, vpn_t vpn, pgno_t at, void *page)
+{
+	int rc;
+
+	if (vpn >= cp->limit || cp->role[vpn] & ROLE_BAD)
+		return 1;
+	rc = page_read(cp->st, vpn, 0, page, PMFS_PAGE_SIZE);
+	return rc ? unreadable(cp, vpn, at, rc) : 0;
+}
+
+/* A table that is being walked: what is known of it so far. */
+struct tally {
+	uint64_t pages, weight; /* as in the memo; at their end they stay there */
+	bool whole;
+};
+
+static uint64_t add_capped(uint64_t a, uint64_t b)
+{
+	return a > UINT64_MAX - b ? UINT64_MAX : a + b;
+}
+
+static void tally_add(struct tally *t, const struct tally *more)
+{
+	t->pages = add_capped(t->pages, more->pages);
+	t->weight = add_capped(t->weight, more->weight);
+	t->whole = t->whole && more->whole;
+}
+
+static int walk(struct check_pages *cp, vpn_t vpn, uint32_t height, enum check_kind kind, pgno_t at,
+		struct tally *out)
+{
+	le64 entry[PMFS_PTAB_FANOUT];
+	const uint64_t span = UINT64_C(1) << (PMFS_PTAB_SHIFT * (height ? height - 1 : 0));
+	struct tally here = { .weight = 1, .whole = true };
+	enum check_seen seen;
+	int rc;
+
+	rc = check_visit(cp, vpn, kind, height, at, &seen);
+	if (rc)
+		return rc;
+	if (seen == CHECK_BAD) {
+		here.whole = false;
+	} else if (!height) {
+		here.pages = 1;
+	} else if (seen == CHECK_AGAIN) {
+		here.whole = memo_get(cp->memo, vpn, &here.pages, &here.weight);
+	} else {
+		rc = check_read(cp, vpn, at, entry);
+		here.whole = !rc;
+		for (size_t i = 0; i < PMFS_PTAB_FANOUT && !rc; i++)
+			if (le64_get(entry[i]))
+				rc = walk(cp, le64_get(entry[i]), height - 1, kind, at + i * span,
+					  &here);
+		if (rc < 0)
+			return rc;
+		if (here.whole) {
+			rc = memo_put(cp->memo, vpn, here.pages, here.weight);
+			if (rc)
+				return rc;
+		}
+	}
+	tally_add(out, &here);
+	return 0;
+}
+
+int check_table(struct check_pages *cp, const struct ptab *pt, enum check_kind kind, uint64_t *pages,
+		bool *whole)
+{
+	struct tally t = { .whole = true };
+	int rc = 0;
+
+	if (!ptab_valid(pt)) {
+		found(cp, PGNO_END, "the root of its table is impossible");
+		cp->incomplete = true;
+		t.whole = false;
+	} else if (pt->root) {
+		rc = walk(cp, pt->root, pt->height, kind, 0, &t);
+	}
+	/* Only contents may be in one table twice.  Somebody who walks this one would not come to an end. */
+	if (!rc && kind != CHECK_DATA && t.weight > cp->limit) {
+		found(cp, PGNO_END, "its table goes in circles");
+		t.whole = false;
+	}
+	*pages = t.pages;
+	*whole = t.whole;
+	return rc;
+}
+
+/* ------------------------------------------------------------------ */
+
+struct compare {
+	struct check_pages *cp;
+	int (*fn)(void *arg, vpn_t vpn, uint64_t refs, uint64_t met);
+	void *arg;
+};
+
+static int compare_page(void *arg, vpn_t vpn, const struct page_info *info)
+{
+	const struct compare *cmp = arg;
+	const uint64_t met = vpn < cmp->cp->limit ? cmp->cp->count[vpn] : 0;
+
+	/* What hangs below a page that can't be read has pointers that were not met. */
+	if (info->refs == met || (cmp->cp->incomplete && met < info->refs))
+		return 0;
+	return cmp->fn(cmp->arg, vpn, info->refs, met);
+}
+
+int check_compare(struct check_pages *cp,
+		  int (*fn)(void *arg, vpn_t vpn, uint64_t refs, uint64_t met), void *arg)
+{
+	struct compare cmp = { cp, fn, arg };
+
+	return store_each_page(cp->st, 0, cp->limit, compare_page, &cmp);
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * check_pages.h - the part of a check that knows pages and tables, but not what they mean.
+ *
+ * It counts every pointer that it is shown.  A page is looked into the first time a pointer leads to it and never again, so the
+ * work is the number of pages, whatever the number of volumes that share them.  Memory: 5 bytes for each page of the image.
+ */
+#ifndef PMFS_TREE_CHECK_PAGES_H
+#define PMFS_TREE_CHECK_PAGES_H
+
+#include "tree/ptab.h"
+
+/* What a table's pages hold. */
+enum check_kind { CHECK_DATA = 1, CHECK_DIR, CHECK_XATTR, CHECK_INODES, CHECK_ROWS };
+
+struct check_memo;
+
+struct check_pages {
+	struct store *st;
+	bool data;         /* compare every page with its hash */
+	vpn_t limit;
+	uint32_t *count;   /* per page: pointers met */
+	uint8_t *role;     /* per page: what it was met as, 0: not yet */
+	struct check_memo *memo; /* pages below the nodes that were looked into */
+	bool incomplete;   /* something could not be read: what it points at was not counted */
+	uint64_t *watch;   /* NULL, or pages that owner() wants to hear of */
+	/* What was found, in words that go behind the name of whose page it is; at: page of the file, or PGNO_END. */
+	void (*bad)(void *arg, pgno_t at, const char *what);
+	void (*owner)(void *arg, pgno_t at, vpn_t vpn);
+	void *arg;
+	uint64_t findings;
+};
+
+int check_pages_init(struct check_pages *cp, struct store *st, bool data);
+void check_pages_free(struct check_pages *cp);
+/* Forget all that was counted. */
+int check_pages_reset(struct check_pages *cp);
+
+enum check_seen { CHECK_FIRST, CHECK_AGAIN, CHECK_BAD };
+
+/* Count a pointer to a page of a table: height 0 is a page, more a node. An error stops the check (-ENOMEM). */
+int check_visit(struct check_pages *cp, vpn_t vpn, enum check_kind kind, uint32_t height, pgno_t at,
+		enum check_seen *seen);
+/* Read a page that was visited; 1: it can't be read, which is a finding, the first time. */
+int check_read(struct check_pages *cp, vpn_t vpn, pgno_t at, void *page);
+/* Count all pointers of a table.  *pages: pages that are not holes; false in *whole: could not be known. */
+int check_table(struct check_pages *cp, const struct ptab *pt, enum check_kind kind, uint64_t *pages,
+		bool *whole);
+/* Compare what was met with the page map: fn for each page where they differ. */
+int check_compare(struct check_pages *cp,
+		  int (*fn)(void *arg, vpn_t vpn, uint64_t refs, uint64_t met), void *arg);
+
+#endif
