@@ -112,6 +112,13 @@ static void push_warm(struct frames *fr, pfn_t pfn)
 	fr->warm_n = MIN(fr->warm_n + 1, WARM);
 }
 
+/* Trimming leaves them alone for a while. */
+static void not_idle(struct frames *fr, uint64_t pfn, uint64_t n)
+{
+	while (n--)
+		frameset_add(&fr->recent[0], pfn++);
+}
+
 static int extend(struct frames *fr, uint64_t total)
 {
 	struct frameset *sets[] = {
@@ -142,6 +149,7 @@ static int grow_by(struct frames *fr, uint64_t n)
 		return rc;
 	mutex_lock(&fr->lock);
 	frameset_add_run(&fr->free, total, n);
+	not_idle(fr, total, n);
 	atomic_store(&fr->total, total + n);
 	mutex_unlock(&fr->lock);
 	return 0;
@@ -194,6 +202,8 @@ static int back_some(struct frames *fr, uint64_t n)
 
 	mutex_lock(&fr->lock);
 	frameset_add_run(rc ? &fr->punched : &fr->free, pfn, len);
+	if (!rc)
+		not_idle(fr, pfn, len);
 	fr->moving -= len;
 	mutex_unlock(&fr->lock);
 	return rc;
@@ -280,13 +290,17 @@ void frames_unreserve(struct frames *fr, uint64_t n)
 	mutex_unlock(&fr->lock);
 }
 
-/* Back what the reserves need, as far as the host has it. */
+/* Back what the reserves need, the one that matters most first, as far as the host has it. */
 static void fill_reserves(struct frames *fr)
 {
-	int rc = frames_reserve(fr, FRAME_NORMAL, 0);
+	int rc = frames_reserve(fr, FRAME_RECLAIM, 0);
 
+	if (!rc)
+		rc = frames_reserve(fr, FRAME_FREEING, 0);
+	if (!rc)
+		rc = frames_reserve(fr, FRAME_NORMAL, 0);
 	if (rc == -ENOSPC)
-		log_limited(LOG_LEVEL_DEBUG, "frames.reserve", "the reserves are not full");
+		log_debug("the reserves are not full");
 }
 
 /* ------------------------------------------------------------------ taking and dropping */
@@ -445,11 +459,9 @@ void frames_close_generation(struct frames *fr)
 static void become_free(struct frames *fr, uint64_t pfn, uint64_t n)
 {
 	move_run(&fr->pending[!fr->open], &fr->free, pfn, n);
-	for (uint64_t i = pfn; i < pfn + n; i++) {
-		frameset_add(&fr->recent[0], i);
-		if (region_kind(fr->rg) == REGION_MEMFD)
-			push_warm(fr, i);
-	}
+	not_idle(fr, pfn, n);
+	for (uint64_t i = n > WARM ? pfn + n - WARM : pfn; i < pfn + n && region_kind(fr->rg) == REGION_MEMFD; i++)
+		push_warm(fr, i);
 }
 
 void frames_release(struct frames *fr)
