@@ -19,6 +19,7 @@
 #include <sys/stat.h>
 
 #include "base/bits.h"
+#include "base/hash.h"
 #include "tree/check_pages.h"
 #include "tree/dir.h"
 #include "tree/dir_page.h"
@@ -420,6 +421,32 @@ static int inode_contents(struct check *ck, struct inode *in, const struct pmfs_
 	return rc == -ENOMEM ? rc : 0;
 }
 
+/* file.c, F1 and F2: there are only zeros behind the size, or a truncation has to go on. */
+static void behind_size(struct check *ck, const struct inode *in)
+{
+	const size_t tail = in->size % PMFS_PAGE_SIZE;
+	uint8_t page[PMFS_PAGE_SIZE];
+	pgno_t at = in->size / PMFS_PAGE_SIZE;
+	vpn_t vpn;
+
+	if (tail && !ptab_get(ck->fs->st, &in->data, at++, &vpn) && vpn &&
+	    !page_read(ck->fs->st, vpn, 0, page, sizeof(page)) &&
+	    !mem_is_zero(page + tail, sizeof(page) - tail))
+		found(ck, in->ino, "behind its end there are bytes that are not zero");
+	if (in->flags & PMFS_INODE_STALE)
+		return;
+	while (ck->reads_left && !ptab_seek(ck->fs->st, &in->data, at, true, &at) && at != PGNO_END) {
+		ck->reads_left--;
+		if (!ptab_get(ck->fs->st, &in->data, at, &vpn) && vpn &&
+		    !page_read(ck->fs->st, vpn, 0, page, sizeof(page)) &&
+		    !mem_is_zero(page, sizeof(page))) {
+			found(ck, in->ino, "behind its end there are pages that are not zero");
+			return;
+		}
+		at++;
+	}
+}
+
 /* A record in a page that is met for the first time; `before` is what the volume before had in its place. */
 static int record_first(struct check *ck, uint64_t ino, const struct pmfs_inode *rec,
 			const struct pmfs_inode *before)
@@ -427,8 +454,7 @@ static int record_first(struct check *ck, uint64_t ino, const struct pmfs_inode 
 	struct inode in = { .vol = ck->vol, .ino = ino };
 	const struct ptab data = ptab_decode(&rec->data), xattr = ptab_decode(&rec->xattr);
 	const uint32_t mode = le32_get(rec->mode);
-	uint64_t pages, ignored;
-	bool whole, whole_xattr;
+	struct check_tally td, tx;
 	int rc, valid;
 
 	if (!mode) {
@@ -440,19 +466,22 @@ static int record_first(struct check *ck, uint64_t ino, const struct pmfs_inode 
 	if (valid && !ck->count_only)
 		found(ck, ino, "its record contradicts itself");
 	ck->ino = ino;
-	rc = check_table(&ck->cp, &data, S_ISDIR(mode) ? CHECK_DIR : CHECK_DATA, &pages, &whole);
+	rc = check_table(&ck->cp, &data, S_ISDIR(mode) ? CHECK_DIR : CHECK_DATA, &td);
 	if (!rc)
-		rc = check_table(&ck->cp, &xattr, CHECK_XATTR, &ignored, &whole_xattr);
+		rc = check_table(&ck->cp, &xattr, CHECK_XATTR, &tx);
 	if (rc || ck->count_only)
 		goto out;
-	if (S_ISDIR(mode) && !whole)
+	if (S_ISDIR(mode) && !td.whole)
 		ck->broken = true;
 	if (!S_ISREG(mode))
-		pages = 0;
-	if (whole && pages != le64_get(rec->pages))
-		found(ck, ino, "it has %" PRIu64 " pages and says %" PRIu64, pages, le64_get(rec->pages));
-	if (!valid && whole && whole_xattr)
+		td.pages = 0;
+	if (td.whole && td.pages != le64_get(rec->pages))
+		found(ck, ino, "it has %" PRIu64 " pages and says %" PRIu64, td.pages,
+		      le64_get(rec->pages));
+	if (!valid && td.whole && tx.whole)
 		rc = inode_contents(ck, &in, rec, before);
+	if (!rc && !valid && td.whole && S_ISREG(mode) && ck->cp.data && td.weight <= ck->cp.limit)
+		behind_size(ck, &in);
 out:
 	ck->ino = 0;
 	return rc;
@@ -709,13 +738,12 @@ static int volumes_walk(struct check *ck, struct volume **vols, size_t n)
 {
 	const struct ptab none = { VPN_NONE, 0 };
 	const struct ptab *before = &none;
-	uint64_t pages;
-	bool whole;
+	struct check_tally tally;
 	int rc;
 
 	ck->vol = NULL;
 	ck->ino = 0;
-	rc = check_table(&ck->cp, &ck->fs->table, CHECK_ROWS, &pages, &whole);
+	rc = check_table(&ck->cp, &ck->fs->table, CHECK_ROWS, &tally);
 	if (!ck->quiet)
 		say_kept(ck);
 	for (size_t i = 0; i < n && !rc; i++) {

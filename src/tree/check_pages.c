@@ -213,18 +213,12 @@ int check_read(struct check_pages *cp, vpn_t vpn, pgno_t at, void *page)
 	return rc ? unreadable(cp, vpn, at, rc) : 0;
 }
 
-/* A table that is being walked: what is known of it so far. */
-struct tally {
-	uint64_t pages, weight; /* as in the memo; at their end they stay there */
-	bool whole;
-};
-
 static uint64_t add_capped(uint64_t a, uint64_t b)
 {
 	return a > UINT64_MAX - b ? UINT64_MAX : a + b;
 }
 
-static void tally_add(struct tally *t, const struct tally *more)
+static void tally_add(struct check_tally *t, const struct check_tally *more)
 {
 	t->pages = add_capped(t->pages, more->pages);
 	t->weight = add_capped(t->weight, more->weight);
@@ -232,11 +226,11 @@ static void tally_add(struct tally *t, const struct tally *more)
 }
 
 static int walk(struct check_pages *cp, vpn_t vpn, uint32_t height, enum check_kind kind, pgno_t at,
-		struct tally *out)
+		struct check_tally *out)
 {
 	le64 entry[PMFS_PTAB_FANOUT];
 	const uint64_t span = UINT64_C(1) << (PMFS_PTAB_SHIFT * (height ? height - 1 : 0));
-	struct tally here = { .weight = 1, .whole = true };
+	struct check_tally here = { .weight = 1, .whole = true };
 	enum check_seen seen;
 	int rc;
 
@@ -268,26 +262,24 @@ static int walk(struct check_pages *cp, vpn_t vpn, uint32_t height, enum check_k
 	return 0;
 }
 
-int check_table(struct check_pages *cp, const struct ptab *pt, enum check_kind kind, uint64_t *pages,
-		bool *whole)
+int check_table(struct check_pages *cp, const struct ptab *pt, enum check_kind kind,
+		struct check_tally *out)
 {
-	struct tally t = { .whole = true };
 	int rc = 0;
 
+	*out = (struct check_tally){ .whole = true };
 	if (!ptab_valid(pt)) {
 		found(cp, PGNO_END, "the root of its table is impossible");
 		cp->incomplete = true;
-		t.whole = false;
+		out->whole = false;
 	} else if (pt->root) {
-		rc = walk(cp, pt->root, pt->height, kind, 0, &t);
+		rc = walk(cp, pt->root, pt->height, kind, 0, out);
 	}
 	/* Only contents may be in one table twice.  Somebody who walks this one would not come to an end. */
-	if (!rc && kind != CHECK_DATA && t.weight > cp->limit) {
+	if (!rc && kind != CHECK_DATA && out->weight > cp->limit) {
 		found(cp, PGNO_END, "its table goes in circles");
-		t.whole = false;
+		out->whole = false;
 	}
-	*pages = t.pages;
-	*whole = t.whole;
 	return rc;
 }
 

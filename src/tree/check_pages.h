@@ -43,9 +43,15 @@ int check_visit(struct check_pages *cp, vpn_t vpn, enum check_kind kind, uint32_
 		enum check_seen *seen);
 /* Read a page that was visited; 1: it can't be read, which is a finding, the first time. */
 int check_read(struct check_pages *cp, vpn_t vpn, pgno_t at, void *page);
-/* Count all pointers of a table.  *pages: pages that are not holes; false in *whole: could not be known. */
-int check_table(struct check_pages *cp, const struct ptab *pt, enum check_kind kind, uint64_t *pages,
-		bool *whole);
+/* What a table has below its root. */
+struct check_tally {
+	uint64_t pages;  /* that are not holes; one that is in it twice counts twice */
+	uint64_t weight; /* pages and nodes that somebody who walks it meets */
+	bool whole;      /* all of it could be read, and makes sense */
+};
+/* Count all pointers of a table. */
+int check_table(struct check_pages *cp, const struct ptab *pt, enum check_kind kind,
+		struct check_tally *out);
 /* Compare what was met with the page map: fn for each page where they differ. */
 int check_compare(struct check_pages *cp,
 		  int (*fn)(void *arg, vpn_t vpn, uint64_t refs, uint64_t met), void *arg);
