@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * front_impl.h - what the modules of this layer share.  Nothing outside src/fuse includes it.
+ *
+ *   M1  Every request is answered exactly once, and no lock of ours is held while it is (a READ holds its
+ *       file against writers: fs_read_begin()).
+ *   M2  A handler never waits for the kernel: no notification, no path in the own mount, no syncfs.
+ *       notify.c and flush.c do that, in other threads.
+ *   M3  An entry that the kernel did not get (its reply failed) is forgotten here.
+ */
+#ifndef PMFS_FUSE_FRONT_IMPL_H
+#define PMFS_FUSE_FRONT_IMPL_H
+
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+
+#if defined(HAVE_DECL_FUSE_SET_FEATURE_FLAG) && HAVE_DECL_FUSE_SET_FEATURE_FLAG
+#define FUSE_USE_VERSION 317
+#else
+#define FUSE_USE_VERSION 314
+#endif
+#include <fuse_lowlevel.h>
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/lock.h"
+#include "fuse/front.h"
+#include "fuse/loop.h"
+#include "tree/fs.h"
+
+#if defined(HAVE_DECL_FUSE_CAP_OVER_IO_URING) && HAVE_DECL_FUSE_CAP_OVER_IO_URING
+#define FRONT_URING 1
+#else
+#define FRONT_URING 0
+#endif
+
+/* Seconds: only this daemon changes the tree, so what the kernel knows stays true until it is told otherwise. */
+#define TIMEOUT_FOREVER 1e9
+
+#define FRONT_OPS(X)							\
+	X(LOOKUP, "lookup")						\
+	X(FORGET, "forget")						\
+	X(GETATTR, "getattr")						\
+	X(SETATTR, "setattr")						\
+	X(READLINK, "readlink")						\
+	X(MKNOD, "mknod")						\
+	X(MKDIR, "mkdir")						\
+	X(SYMLINK, "symlink")						\
+	X(CREATE, "create")						\
+	X(TMPFILE, "tmpfile")						\
+	X(LINK, "link")							\
+	X(UNLINK, "unlink")						\
+	X(RMDIR, "rmdir")						\
+	X(RENAME, "rename")						\
+	X(OPEN, "open")							\
+	X(OPENDIR, "opendir")						\
+	X(READDIR, "readdir")						\
+	X(READDIRPLUS, "readdirplus")					\
+	X(READ, "read")							\
+	X(WRITE, "write")						\
+	X(FSYNC, "fsync")						\
+	X(FALLOCATE, "fallocate")					\
+	X(LSEEK, "lseek")						\
+	X(COPY, "copy_file_range")					\
+	X(STATFS, "statfs")						\
+	X(STATX, "statx")						\
+	X(GETXATTR, "getxattr")						\
+	X(LISTXATTR, "listxattr")					\
+	X(SETXATTR, "setxattr")						\
+	X(REMOVEXATTR, "removexattr")					\
+	X(IOCTL, "ioctl")
+
+enum front_op {
+#define X(op, name) OP_##op,
+	FRONT_OPS(X)
+#undef X
+	OP_COUNT
+};
+
+struct notify;
+struct pool;
+struct control;
+
+/*
+ * Threads: front_run() is in the caller's; requests are handled by those of loop.h, or by libfuse's and those of its rings; besides,
+ * `stopper` waits for signals and front_stop(), and `setup` does what needs a mount that answers.
+ */
+struct front {
+	struct front_config cfg; /* strings are copies; set once */
+	struct fs *fs;           /* set once */
+	uint64_t root;           /* node id of the live root; set once */
+	struct fuse_session *se; /* set once */
+	struct loop *loop;       /* the classic device; NULL: libfuse's loop serves device and rings */
+	struct notify *notify;   /* set once */
+	struct pool *pool;       /* long work with io_uring; NULL without */
+	struct control *control; /* NULL: none */
+	char *strings[4];        /* the copies that cfg points to */
+
+	struct rwlock alive_lock; /* LOCK_MOUNT */
+	bool alive;               /* the session has its device; guarded by alive_lock */
+	bool mounted;             /* front_new() mounted it and front_run() has not taken it down; one thread */
+	int stop_event;           /* eventfd: stop, or the loop has ended */
+	int signals;              /* signalfd */
+	_Atomic bool ended;       /* the loop has */
+	_Atomic uint64_t dev;     /* st_dev of the mount, 0: not known yet */
+
+	/* What was agreed with the kernel; set in INIT, read by anybody later. */
+	_Atomic bool init_done, writeback, killpriv_v2, explicit_inval, no_open, readdirplus, passthrough;
+	_Atomic bool uring_wanted, uring_agreed, uring; /* the last: a request has come that way */
+	_Atomic unsigned max_write, max_readahead, max_background, proto_minor;
+
+	_Atomic uint64_t snapdir_changed_ns; /* a snapshot was deleted or renamed */
+	struct front_op_count ops[OP_COUNT + 1]; /* atomic */
+};
+
+/* Of the request that this thread of the classic loop is handling. */
+struct request {
+	uint64_t unique;
+	bool kill_priv; /* HANDLE_KILLPRIV_V2, where libfuse does not hand it through */
+	bool init;      /* an INIT that offers it */
+};
+extern _Thread_local struct request this_request;
+
+/* ---- front.c ---- */
+static inline struct front *front_of(fuse_req_t req)
+{
+	return fuse_req_userdata(req);
+}
+
+/* The root has node id 1 with the kernel and another one in the tree. */
+static inline uint64_t node_of(const struct front *fr, fuse_ino_t ino)
+{
+	return ino == FUSE_ROOT_ID ? fr->root : ino;
+}
+
+static inline fuse_ino_t ino_of(const struct front *fr, uint64_t id)
+{
+	return id == fr->root ? FUSE_ROOT_ID : id;
+}
+
+/* Begin a request: count it, and find out whether it came through a ring. */
+struct front *request_begin(fuse_req_t req, enum front_op op);
+bool request_is_ring(fuse_req_t req);
+/* Answer it with an error (negative errno) or with success (0). */
+void request_fail(fuse_req_t req, enum front_op op, int err);
+/* The same for an error with a meaning that is no failure: no such name or attribute, not supported. */
+void request_refuse(fuse_req_t req, int err);
+
+/* ---- ops_meta.c, ops_dir.c, ops_file.c: fill in their part of the table ---- */
+void ops_meta(struct fuse_lowlevel_ops *ops);
+void ops_dir(struct fuse_lowlevel_ops *ops);
+void ops_file(struct fuse_lowlevel_ops *ops);
+
+void attr_to_stat(const struct front *fr, const struct fs_attr *a, struct stat *st);
+void attr_to_entry(const struct front *fr, const struct fs_attr *a, struct fuse_entry_param *e);
+/* Answer with an entry that counts as one lookup. */
+void reply_entry(fuse_req_t req, const struct fs_attr *a);
+
+/* ---- ops_file.c ---- */
+/* Work that may take long: with rings it goes to the pool, since a handler there stalls all callers of its CPU. */
+struct job {
+	struct job *next;
+	void (*run)(struct job *job);
+	struct front *fr;
+	fuse_req_t req;
+	uint64_t id, off, id2, off2, len;
+	int mode;
+	unsigned mask;
+	struct fs_setattr set;
+};
+void job_run(const struct job *job);
+/* The rings are being taken down, and the request with them: it can't be answered any more. */
+bool job_orphaned(const struct job *job);
+/* ops_meta.c */
+void setattr_job(struct job *job);
+
+/* ---- pool.c ---- */
+int pool_new(struct pool **out, unsigned threads);
+/* False: it is stopping, or there is no memory; the caller does the work. */
+bool pool_add(struct pool *pool, const struct job *job);
+/* Take no more; wait for what is running. */
+void pool_drain(struct pool *pool);
+void pool_free(struct pool *pool);
+
+/* ---- notify.c ---- */
+int notify_new(struct notify **out, struct front *fr);
+void notify_free(struct notify *nt); /* what is queued is dropped */
+/* Any thread, also a handler.  Attributes alone: off -1.  len 0: to the end. */
+void notify_inval(struct notify *nt, fuse_ino_t ino, off_t off, off_t len);
+
+/* ---- mount.c ---- */
+/* Mount a session.  On error text says what for a person. */
+int mount_session(struct fuse_session *se, const char *mountpoint, char text[256]);
+/* Is something mounted there that we can mount over?  -ENOENT, -ENOTDIR, -EBUSY… with text. */
+int mount_check(const char *mountpoint, char text[256]);
+/* Take a mount away: 0, -EBUSY (only without lazy), -ENOENT (it is not there). */
+int mount_remove(const char *mountpoint, uint64_t dev, bool lazy);
+/* The device number of the topmost mount at that place, its type in type[]; -ENOENT.  Does not touch the mount. */
+int mount_find(const char *mountpoint, uint64_t *dev, char type[64]);
+/* Commas and backslashes in an option's value. */
+char *mount_escape(const char *name, const char *value);
+/* Readahead of the mount, when we may set it. */
+void mount_set_readahead(uint64_t dev, unsigned kib);
+/* Libfuse's messages go to our log; the last one is kept for mount_session(). */
+void mount_catch_messages(void);
+
+/* ---- control.c ---- */
+int control_new(struct control **out, struct front *fr, const char *dir, char text[256]);
+void control_free(struct control *ct);
+
+/* ---- virtual.c: `.snapshots` and `.pmfs` ---- */
+#define VIRT_SNAPSHOTS 2u
+#define VIRT_PMFS 3u
+
+static inline bool is_virtual(fuse_ino_t ino)
+{
+	return ino > FUSE_ROOT_ID && ino < 256;
+}
+
+/* The virtual node of a name in a directory; 0: none. */
+fuse_ino_t virtual_name(const struct front *fr, fuse_ino_t dir, const char *name);
+/* May this name be made, removed or replaced by a user? 0, or the error.  making: a new name. */
+int virtual_refuse(const struct front *fr, fuse_ino_t dir, const char *name, bool making);
+void virtual_stat(struct front *fr, fuse_ino_t ino, struct stat *st);
+/* Lookup: of a virtual name in the root, or of a snapshot below `.snapshots`. 0 or an error. */
+int virtual_lookup(struct front *fr, fuse_ino_t dir, const char *name, struct fuse_entry_param *e);
+/* The target of `.pmfs`, malloc'ed. */
+char *virtual_link_target(const struct front *fr);
+/* As fs_readdir() for `.snapshots`. */
+int virtual_readdir(struct front *fr, uint64_t cookie, int (*fn)(void *arg, const struct fs_dirent *de), void *arg);
+/* st_ino of a virtual node: of volume 1's numbers, which no file shows. */
+uint64_t virtual_st_ino(fuse_ino_t ino);
+
+#endif

@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "fuse/loop.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/thread.h"
+#include "fuse/front_impl.h"
+
+/* The header and the arguments of a WRITE; placed so that the payload begins on a page. */
+#define WRITE_HEAD 80u
+#define PAGE 4096u
+#define READ_SIZE (LOOP_MAX_WRITE + PAGE)
+
+enum { OPCODE_FORGET = 2, OPCODE_BATCH_FORGET = 42 };
+
+struct in_header { /* struct fuse_in_header of the protocol */
+	uint32_t len, opcode;
+	uint64_t unique, nodeid;
+	uint32_t uid, gid, pid, padding;
+};
+
+struct worker {
+	struct worker *next; /* guarded by the loop's lock */
+	struct loop *loop;
+	pthread_t thread;
+	void *block;         /* what was allocated */
+	char *buf;
+	_Atomic uint64_t idles; /* how often it has had nothing in hand */
+};
+
+struct loop {
+	struct fuse_session *se;
+	unsigned max_threads;
+	void (*before)(void *arg, const void *request, size_t len);
+	void *arg;
+
+	struct mutex lock;       /* LOCK_LEAF */
+	struct cond changed;     /* `ending` was set */
+	struct worker *workers;  /* guarded by lock; they stay until the end */
+	unsigned count;          /* guarded by lock */
+	int error;               /* guarded by lock */
+	_Atomic bool ending;     /* set under lock */
+	_Atomic int idle;        /* threads that read, or are about to */
+};
+
+int loop_new(struct loop **out, struct fuse_session *se, unsigned max_threads,
+	     void (*before)(void *arg, const void *request, size_t len), void *arg)
+{
+	struct loop *lp = calloc(1, sizeof(*lp));
+
+	if (!lp)
+		return -ENOMEM;
+	lp->se = se;
+	lp->max_threads = max_threads ? max_threads : 1;
+	lp->before = before;
+	lp->arg = arg;
+	mutex_init(&lp->lock, LOCK_LEAF);
+	cond_init(&lp->changed);
+	*out = lp;
+	return 0;
+}
+
+void loop_free(struct loop *lp)
+{
+	if (!lp)
+		return;
+	cond_destroy(&lp->changed);
+	mutex_destroy(&lp->lock);
+	free(lp);
+}
+
+static void loop_end(struct loop *lp, int err)
+{
+	mutex_lock(&lp->lock);
+	if (err && !lp->error)
+		lp->error = err;
+	atomic_store(&lp->ending, true);
+	cond_broadcast(&lp->changed);
+	mutex_unlock(&lp->lock);
+	fuse_session_exit(lp->se);
+}
+
+void loop_exit(struct loop *lp)
+{
+	loop_end(lp, 0);
+}
+
+unsigned loop_threads(struct loop *lp)
+{
+	unsigned n;
+
+	mutex_lock(&lp->lock);
+	n = lp->count;
+	mutex_unlock(&lp->lock);
+	return n;
+}
+
+static void *worker_main(void *arg);
+
+static int worker_start_locked(struct loop *lp)
+{
+	struct worker *w = calloc(1, sizeof(*w));
+	int rc;
+
+	if (!w)
+		return -ENOMEM;
+	w->loop = lp;
+	rc = -posix_memalign(&w->block, PAGE, READ_SIZE + PAGE);
+	if (rc)
+		goto fail;
+	w->buf = (char *)w->block + PAGE - WRITE_HEAD;
+	atomic_fetch_add(&lp->idle, 1);
+	rc = thread_start(&w->thread, "pmfs-request", worker_main, w);
+	if (rc) {
+		atomic_fetch_sub(&lp->idle, 1);
+		goto fail;
+	}
+	w->next = lp->workers;
+	lp->workers = w;
+	lp->count++;
+	return 0;
+fail:
+	free(w->block);
+	free(w);
+	return rc;
+}
+
+/* Called when the last thread that was reading has got a request. */
+static void loop_grow(struct loop *lp)
+{
+	int rc = 0;
+
+	mutex_lock(&lp->lock);
+	if (!atomic_load(&lp->ending) && lp->count < lp->max_threads)
+		rc = worker_start_locked(lp);
+	mutex_unlock(&lp->lock);
+	if (rc)
+		log_limited(LOG_LEVEL_WARN, "loop-grow", "no thread for more requests: %s", strerror(-rc));
+}
+
+/* One request into the buffer: its length; 0: the end; negative errno. */
+static ssize_t worker_read(struct worker *w)
+{
+	const int fd = fuse_session_fd(w->loop->se);
+	ssize_t n;
+	int err;
+
+	/* The only place where a thread that is told to end can be waiting. */
+	pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
+	n = read(fd, w->buf, READ_SIZE);
+	err = errno;
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+	if (n >= 0)
+		return n;
+	return err == ENODEV ? 0 : -err;
+}
+
+static void worker_handle(struct worker *w, size_t len)
+{
+	struct loop *lp = w->loop;
+	struct fuse_buf buf = { .size = len, .mem = w->buf };
+	struct in_header head;
+	bool counts;
+
+	memcpy(&head, w->buf, sizeof(head));
+	/* A burst of these is no reason for another thread. */
+	counts = head.opcode != OPCODE_FORGET && head.opcode != OPCODE_BATCH_FORGET;
+	if (counts && atomic_fetch_sub(&lp->idle, 1) == 1)
+		loop_grow(lp);
+	if (lp->before)
+		lp->before(lp->arg, w->buf, len);
+	fuse_session_process_buf(lp->se, &buf);
+	if (counts)
+		atomic_fetch_add(&lp->idle, 1);
+}
+
+static void *worker_main(void *arg)
+{
+	struct worker *w = arg;
+	struct loop *lp = w->loop;
+
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+	while (!atomic_load(&lp->ending)) {
+		ssize_t n;
+
+		atomic_fetch_add(&w->idles, 1);
+		n = worker_read(w);
+		/* ENOENT: the caller was interrupted before we got its request. */
+		if (n == -EINTR || n == -ENOENT || n == -EAGAIN)
+			continue;
+		if (n <= 0) {
+			loop_end(lp, (int)n);
+			break;
+		}
+		if ((size_t)n < sizeof(struct in_header)) {
+			loop_end(lp, -EPROTO);
+			break;
+		}
+		worker_handle(w, (size_t)n);
+		if (fuse_session_exited(lp->se)) {
+			loop_end(lp, 0);
+			break;
+		}
+	}
+	/* Nothing in hand for ever after. */
+	atomic_store(&w->idles, UINT64_MAX);
+	return NULL;
+}
+
+int loop_run(struct loop *lp)
+{
+	struct worker *w;
+	int rc;
+
+	mutex_lock(&lp->lock);
+	rc = worker_start_locked(lp);
+	if (rc) {
+		mutex_unlock(&lp->lock);
+		return rc;
+	}
+	while (!atomic_load(&lp->ending))
+		cond_wait(&lp->changed, &lp->lock);
+	/* No thread is added any more: loop_grow() looks at `ending` under the lock. */
+	for (w = lp->workers; w; w = w->next)
+		pthread_cancel(w->thread);
+	mutex_unlock(&lp->lock);
+	for (w = lp->workers; w; w = w->next) {
+		thread_join(w->thread);
+		atomic_store(&w->idles, UINT64_MAX);
+	}
+	mutex_lock(&lp->lock);
+	rc = lp->error;
+	while ((w = lp->workers)) {
+		lp->workers = w->next;
+		free(w->block);
+		free(w);
+	}
+	lp->count = 0;
+	mutex_unlock(&lp->lock);
+	return rc;
+}
+
+int loop_quiesce(struct loop *lp, int (*nudge)(void *arg), void *arg)
+{
+	struct {
+		const struct worker *w;
+		uint64_t idles;
+	} *seen;
+	unsigned n = 0;
+	int rc = 0;
+
+	mutex_lock(&lp->lock);
+	seen = calloc(lp->count + 1, sizeof(*seen));
+	if (!seen) {
+		mutex_unlock(&lp->lock);
+		return -ENOMEM;
+	}
+	for (const struct worker *w = lp->workers; w; w = w->next) {
+		seen[n].w = w;
+		seen[n++].idles = atomic_load(&w->idles);
+	}
+	mutex_unlock(&lp->lock);
+	/*
+	 * A thread that has had nothing in hand since then has finished what it had.  One that sleeps in read() or has
+	 * just come out of it with a request can't be told apart, so all get something to do: waiters
+	 * are served in the order in which they came, so as many requests as there are threads reach each of them.
+	 */
+	for (unsigned i = 0; i < n && !rc; i++) {
+		for (unsigned tries = 0;; tries++) {
+			const struct timespec pause = { .tv_nsec = 200 * 1000 };
+			uint64_t now;
+
+			mutex_lock(&lp->lock);
+			now = lp->count ? atomic_load(&seen[i].w->idles) : UINT64_MAX;
+			mutex_unlock(&lp->lock);
+			if (now > seen[i].idles || now == UINT64_MAX)
+				break;
+			/* It is busy with something long. */
+			if (tries > n)
+				nanosleep(&pause, NULL);
+			rc = nudge(arg);
+			if (rc)
+				break;
+		}
+	}
+	free(seen);
+	return rc;
+}

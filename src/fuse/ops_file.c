@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Requests about contents. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "fuse/front_impl.h"
+
+/* Enough for 256 pages that are all apart; writev(2) takes 1024 with the header. */
+#define READ_PIECES 1023
+/* A copy is answered after this much; the caller asks again for the rest. */
+#define COPY_STEP (UINT64_C(256) << 20)
+
+void job_run(const struct job *job)
+{
+	struct job here;
+
+	if (request_is_ring(job->req) && pool_add(job->fr->pool, job))
+		return;
+	here = *job;
+	here.run(&here);
+}
+
+bool job_orphaned(const struct job *job)
+{
+	return atomic_load(&job->fr->uring_wanted) && fuse_session_exited(job->fr->se);
+}
+
+static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	(void)ino;
+	(void)fi;
+	request_begin(req, OP_OPEN);
+	/* From now on the kernel opens files itself, as if each answer had been "keep what you have cached". */
+	request_refuse(req, -ENOSYS);
+}
+
+/* A piece of the region could not be read while the reply was copied: libfuse has dropped the request, so answer by hand. */
+static void reply_unreadable(struct front *fr)
+{
+	const struct out_header { /* struct fuse_out_header of the protocol */
+		uint32_t len;
+		int32_t error;
+		uint64_t unique;
+	} head = { .len = sizeof(head), .error = -EIO, .unique = this_request.unique };
+	ssize_t n;
+
+	__atomic_fetch_add(&fr->ops[OP_READ].errors, 1, __ATOMIC_RELAXED);
+	do
+		n = write(fuse_session_fd(fr->se), &head, sizeof(head));
+	while (n < 0 && errno == EINTR);
+}
+
+#if FRONT_URING
+/* The reply buffer of a ring is known: copy once, by the call that survives an unreadable image. */
+static void read_ring(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off)
+{
+	struct front *fr = front_of(req);
+	char *payload = NULL;
+	size_t room = 0;
+	ssize_t n = fuse_req_get_payload(req, &payload, &room, NULL);
+
+	if (!n)
+		n = fs_read(fr->fs, node_of(fr, ino), (uint64_t)off, payload, size < room ? size : room);
+	if (n < 0)
+		request_fail(req, OP_READ, (int)n);
+	else
+		fuse_reply_buf(req, payload, (size_t)n);
+}
+#endif
+
+static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
+{
+	struct front *fr = request_begin(req, OP_READ);
+	struct iovec iov[READ_PIECES];
+	struct fs_read rd = { .iov = iov, .max = READ_PIECES };
+	ssize_t n;
+	int rc;
+
+	(void)fi;
+	if (is_virtual(ino)) {
+		request_fail(req, OP_READ, ino == VIRT_SNAPSHOTS ? -EISDIR : -EINVAL);
+		return;
+	}
+#if FRONT_URING
+	if (request_is_ring(req)) {
+		read_ring(req, ino, size, off);
+		return;
+	}
+#endif
+	n = fs_read_begin(fr->fs, node_of(fr, ino), (uint64_t)off, size, &rd);
+	if (n < 0) {
+		request_fail(req, OP_READ, (int)n);
+		return;
+	}
+	rc = fuse_reply_iov(req, rd.iov, n ? rd.count : 0);
+	fs_read_end(fr->fs, &rd);
+	if (rc == -EFAULT)
+		reply_unreadable(fr);
+}
+
+static bool write_kills(const struct fuse_file_info *fi)
+{
+#if defined(HAVE_DECL_FUSE_CAP_HANDLE_KILLPRIV_V2) && HAVE_DECL_FUSE_CAP_HANDLE_KILLPRIV_V2
+	return fi->kill_suidgid;
+#else
+	(void)fi;
+	return this_request.kill_priv;
+#endif
+}
+
+static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
+		     struct fuse_file_info *fi)
+{
+	struct front *fr = request_begin(req, OP_WRITE);
+	const uint64_t id = node_of(fr, ino);
+	bool privileged = false;
+	unsigned flags = 0;
+	ssize_t n;
+
+	if (is_virtual(ino)) {
+		request_fail(req, OP_WRITE, -EROFS);
+		return;
+	}
+	if (write_kills(fi)) {
+		struct fs_attr a;
+
+		flags = FS_WRITE_KILL_PRIV;
+		privileged = !fs_getattr(fr->fs, id, &a) && (a.mode & (S_ISUID | S_ISGID));
+	}
+	n = fs_write(fr->fs, id, (uint64_t)off, buf, size, flags);
+	if (n < 0 || (size_t)n < size)
+		/* The page cache has what the file has not. */
+		notify_inval(fr->notify, ino, off, (off_t)size);
+	else if (privileged)
+		/* The kernel takes the mode from its cache when it executes the file. */
+		notify_inval(fr->notify, ino, -1, 0);
+	if (n < 0)
+		request_fail(req, OP_WRITE, (int)n);
+	else
+		fuse_reply_write(req, (size_t)n);
+}
+
+static void fsync_run(struct job *job)
+{
+	const int rc = fs_fsync(job->fr->fs, job->id, job->mode);
+
+	if (!job_orphaned(job))
+		request_fail(job->req, OP_FSYNC, rc);
+}
+
+static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+	struct front *fr = request_begin(req, OP_FSYNC);
+	const struct job job = {
+		.run = fsync_run, .fr = fr, .req = req, .id = node_of(fr, ino), .mode = datasync,
+	};
+
+	(void)fi;
+	if (is_virtual(ino))
+		request_fail(req, OP_FSYNC, 0);
+	else
+		job_run(&job);
+}
+
+static void fallocate_run(struct job *job)
+{
+	const int rc = fs_fallocate(job->fr->fs, job->id, job->mode, job->off, job->len);
+
+	if (!job_orphaned(job))
+		request_fail(job->req, OP_FALLOCATE, rc);
+}
+
+static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len, struct fuse_file_info *fi)
+{
+	struct front *fr = request_begin(req, OP_FALLOCATE);
+	const struct job job = {
+		.run = fallocate_run, .fr = fr, .req = req, .id = node_of(fr, ino), .mode = mode,
+		.off = (uint64_t)off, .len = (uint64_t)len,
+	};
+
+	(void)fi;
+	if (is_virtual(ino))
+		request_fail(req, OP_FALLOCATE, -EROFS);
+	else
+		job_run(&job);
+}
+
+static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi)
+{
+	struct front *fr = request_begin(req, OP_LSEEK);
+	uint64_t found;
+	int rc = -EINVAL;
+
+	(void)fi;
+	if (!is_virtual(ino) && (whence == SEEK_DATA || whence == SEEK_HOLE))
+		rc = off < 0 ? -ENXIO : fs_seek(fr->fs, node_of(fr, ino), (uint64_t)off, whence == SEEK_DATA, &found);
+	if (rc == -ENXIO)
+		request_refuse(req, rc);
+	else if (rc)
+		request_fail(req, OP_LSEEK, rc);
+	else
+		fuse_reply_lseek(req, (off_t)found);
+}
+
+static void copy_run(struct job *job)
+{
+	const ssize_t n = fs_copy_range(job->fr->fs, job->id, job->off, job->id2, job->off2, job->len);
+
+	if (job_orphaned(job))
+		return;
+	if (n < 0)
+		request_fail(job->req, OP_COPY, (int)n);
+	else
+		fuse_reply_write(job->req, (size_t)n);
+}
+
+static void op_copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_off, struct fuse_file_info *from_fi,
+			       fuse_ino_t to, off_t to_off, struct fuse_file_info *to_fi, size_t len, int flags)
+{
+	struct front *fr = request_begin(req, OP_COPY);
+	const struct job job = {
+		.run = copy_run, .fr = fr, .req = req, .id = node_of(fr, from), .off = (uint64_t)from_off,
+		.id2 = node_of(fr, to), .off2 = (uint64_t)to_off, .len = len < COPY_STEP ? len : COPY_STEP,
+	};
+
+	(void)from_fi;
+	(void)to_fi;
+	if (is_virtual(from) || is_virtual(to) || flags)
+		request_fail(req, OP_COPY, -EINVAL);
+	else
+		job_run(&job);
+}
+
+static void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg, struct fuse_file_info *fi,
+		     unsigned int flags, const void *in, size_t in_size, size_t out_size)
+{
+	(void)ino;
+	(void)cmd;
+	(void)arg;
+	(void)fi;
+	(void)flags;
+	(void)in;
+	(void)in_size;
+	(void)out_size;
+	request_begin(req, OP_IOCTL);
+	request_refuse(req, -ENOTTY);
+}
+
+void ops_file(struct fuse_lowlevel_ops *ops)
+{
+	ops->open = op_open;
+	ops->read = op_read;
+	ops->write = op_write;
+	ops->fsync = op_fsync;
+	ops->fsyncdir = op_fsync;
+	ops->fallocate = op_fallocate;
+	ops->lseek = op_lseek;
+	ops->copy_file_range = op_copy_file_range;
+	ops->ioctl = op_ioctl;
+}
