@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "lib/fsfix.h"
 #include "tree/dir_walk.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -130,25 +131,6 @@ static void say_nothing(void *arg, const char *what)
 static void check_clean(struct env *e)
 {
 	assert_int_equal(dir_check(&e->dir, say, NULL), 0);
-}
-
-/* ------------------------------------------------------------------ random numbers */
-
-static uint64_t seed_get(void)
-{
-	const char *text = getenv("PMFS_SEED");
-	const uint64_t seed = text ? strtoull(text, NULL, 0) : 1;
-
-	print_message("PMFS_SEED=%" PRIu64 "\n", seed);
-	return seed * UINT64_C(0x9e3779b97f4a7c15) | 1;
-}
-
-static uint64_t rnd(uint64_t *s)
-{
-	*s ^= *s << 13;
-	*s ^= *s >> 7;
-	*s ^= *s << 17;
-	return *s;
 }
 
 /* ------------------------------------------------------------------ simple things */
@@ -318,18 +300,18 @@ struct model_entry {
 	bool seen;
 };
 
-static struct model_entry *names_make(uint64_t *s)
+static struct model_entry *names_make(struct fsfix_random *rnd)
 {
 	struct model_entry *m = calloc(NAMES, sizeof(*m));
 
 	assert_non_null(m);
 	for (unsigned i = 0; i < NAMES; i++) {
 		size_t len = (size_t)snprintf(m[i].name, sizeof(m[i].name), "%u-", i);
-		const size_t want = rnd(s) % 4 ? rnd(s) % 20 : rnd(s) % PMFS_NAME_MAX;
+		const size_t want = fsfix_random(rnd) % 4 ? fsfix_random(rnd) % 20 : fsfix_random(rnd) % PMFS_NAME_MAX;
 
 		/* Any byte but two; the number in front keeps names apart. */
 		for (; len <= want; len++) {
-			const char c = (char)rnd(s);
+			const char c = (char)fsfix_random(rnd);
 
 			m[i].name[len] = c && c != '/' ? c : 'x';
 		}
@@ -370,26 +352,26 @@ static void compare_all(struct env *e, struct model_entry *m)
 	assert_true(there == e->dir.size);
 }
 
-static void one_step(struct env *e, struct model_entry *m, uint64_t *s, unsigned bias)
+static void one_step(struct env *e, struct model_entry *m, struct fsfix_random *rnd, unsigned bias)
 {
-	struct model_entry *me = &m[rnd(s) % NAMES];
+	struct model_entry *me = &m[fsfix_random(rnd) % NAMES];
 	const size_t len = strlen(me->name);
 	struct dir_entry de;
 	uint64_t ino;
 	int rc;
 
-	if (rnd(s) % 8 == 0) {
+	if (fsfix_random(rnd) % 8 == 0) {
 		rc = dir_find(&e->dir, me->name, len, &de);
 		assert_int_equal(rc, me->ino ? 0 : -ENOENT);
 		/* D2 */
 		assert_true(rc || (de.ino == me->ino && de.cookie == me->cookie));
-	} else if (rnd(s) % 8 == 0) {
-		ino = 3 + rnd(s) % 1000;
+	} else if (fsfix_random(rnd) % 8 == 0) {
+		ino = 3 + fsfix_random(rnd) % 1000;
 		assert_int_equal(replace(e, me->name, ino), me->ino ? 0 : -ENOENT);
 		if (me->ino)
 			me->ino = ino;
-	} else if (rnd(s) % 100 < bias) {
-		ino = 3 + rnd(s) % 1000;
+	} else if (fsfix_random(rnd) % 100 < bias) {
+		ino = 3 + fsfix_random(rnd) % 1000;
 		rc = insert(e, me->name, ino);
 		if (rc == -ENOSPC) {
 			assert_true(dir_test_hash_mask != UINT64_MAX && !me->ino);
@@ -414,17 +396,18 @@ static const uint64_t masks[] = { UINT64_MAX, UINT64_C(0xf8) << 40, 0x3f, 0 };
 
 static void test_dir_model(void **state)
 {
-	uint64_t s = seed_get();
+	struct fsfix_random rnd;
 
 	(void)state;
+	fsfix_seed(&rnd, 1);
 	for (size_t k = 0; k < ARRAY_SIZE(masks); k++) {
 		struct env *e = env_new();
-		struct model_entry *m = names_make(&s);
+		struct model_entry *m = names_make(&rnd);
 
 		dir_test_hash_mask = masks[k];
 		for (unsigned i = 0; i < 40000; i++) {
 			/* It grows, shrinks and grows again. */
-			one_step(e, m, &s, i / 8000 % 2 ? 10 : 90);
+			one_step(e, m, &rnd, i / 8000 % 2 ? 10 : 90);
 			if (i % 4000 == 3999)
 				compare_all(e, m);
 			if (i % 1000 == 999)
@@ -461,12 +444,13 @@ static int walk_some(void *arg, const struct dir_entry *de)
 /* D2: names with an even number stay while the others come and go between the parts of a walk. */
 static void test_dir_walk_sees_what_stays_once(void **state)
 {
-	uint64_t s = seed_get();
+	struct fsfix_random rnd;
 
 	(void)state;
+	fsfix_seed(&rnd, 1);
 	for (size_t k = 0; k < ARRAY_SIZE(masks) - 1; k++) {
 		struct env *e = env_new();
-		struct walk w = { .m = names_make(&s) };
+		struct walk w = { .m = names_make(&rnd) };
 
 		dir_test_hash_mask = masks[k];
 		for (unsigned i = 0; i < NAMES; i += 2) {
@@ -477,12 +461,12 @@ static void test_dir_walk_sees_what_stays_once(void **state)
 		}
 		do {
 			for (unsigned j = 0; j < 40; j++) {
-				const unsigned i = (unsigned)(rnd(&s) % NAMES) | 1;
+				const unsigned i = (unsigned)(fsfix_random(&rnd) % NAMES) | 1;
 
 				if (insert(e, w.m[i].name, 3) == -EEXIST)
 					assert_int_equal(remove_(e, w.m[i].name, NULL), 0);
 			}
-			w.left = 1 + (unsigned)rnd(&s) % 50;
+			w.left = 1 + (unsigned)fsfix_random(&rnd) % 50;
 		} while (dir_each(&e->dir, w.next, walk_some, &w) == 1);
 		for (unsigned i = 0; i < NAMES; i += 2)
 			assert_true(w.m[i].seen == (w.m[i].ino != 0));
@@ -704,12 +688,13 @@ static void test_dir_check_finds(void **state)
 /* Any bytes at all, in pages of all kinds. */
 static void test_dir_survives_random_damage(void **state)
 {
-	uint64_t s = seed_get();
+	struct fsfix_random rnd;
 	struct env *e = *state;
 	uint64_t pages;
 	char name[32];
 	union dir_page *was;
 
+	fsfix_seed(&rnd, 1);
 	for (unsigned i = 0; i < 700; i++) {
 		snprintf(name, sizeof(name), "file %u", i);
 		assert_int_equal(insert(e, name, 3 + i), 0);
@@ -723,14 +708,14 @@ static void test_dir_survives_random_damage(void **state)
 		struct txn tx;
 		uint64_t now_there;
 
-		for (unsigned k = 0; k <= rnd(&s) % 6; k++) {
-			const uint64_t page = rnd(&s) % 2 ? rnd(&s) % pages : 0;
+		for (unsigned k = 0; k <= fsfix_random(&rnd) % 6; k++) {
+			const uint64_t page = fsfix_random(&rnd) % 2 ? fsfix_random(&rnd) % pages : 0;
 			uint8_t bytes[8];
-			size_t len = 1 + rnd(&s) % 8;
-			size_t off = rnd(&s) % 4 ? rnd(&s) % 400 : rnd(&s) % (PMFS_PAGE_SIZE - 8);
+			size_t len = 1 + fsfix_random(&rnd) % 8;
+			size_t off = fsfix_random(&rnd) % 4 ? fsfix_random(&rnd) % 400 : fsfix_random(&rnd) % (PMFS_PAGE_SIZE - 8);
 
 			for (size_t i = 0; i < len; i++)
-				bytes[i] = (uint8_t)(rnd(&s) % 3 ? rnd(&s) : rnd(&s) % 2 * 255);
+				bytes[i] = (uint8_t)(fsfix_random(&rnd) % 3 ? fsfix_random(&rnd) : fsfix_random(&rnd) % 2 * 255);
 			page_damage(e, page, off, bytes, len);
 		}
 		use_all(e);

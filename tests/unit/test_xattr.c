@@ -15,6 +15,7 @@
 #include <sys/xattr.h>
 
 #include "base/bits.h"
+#include "lib/fsfix.h"
 #include "tree/fs_impl.h"
 #include "tree/xattr.h"
 
@@ -140,23 +141,6 @@ static void test_xattr_limits(void **state)
 
 #define NAMES 21u
 
-static uint64_t rnd(uint64_t *s)
-{
-	*s ^= *s << 13;
-	*s ^= *s >> 7;
-	*s ^= *s << 17;
-	return *s;
-}
-
-static uint64_t seed_get(void)
-{
-	const char *text = getenv("PMFS_SEED");
-	const uint64_t seed = text ? strtoull(text, NULL, 0) : 1;
-
-	print_message("PMFS_SEED=%" PRIu64 "\n", seed);
-	return seed * UINT64_C(0x9e3779b97f4a7c15) | 1;
-}
-
 static void name_of(unsigned i, char name[32])
 {
 	/* Some are beginnings of others. */
@@ -197,27 +181,28 @@ static void test_xattr_model(void **state)
 {
 	uint8_t *values[NAMES] = { NULL }, *buf = malloc(PMFS_XATTR_VALUE_MAX);
 	size_t lens[NAMES] = { 0 };
-	uint64_t s = seed_get();
+	struct fsfix_random rnd;
 	struct env *e = *state;
 
 	assert_non_null(buf);
+	fsfix_seed(&rnd, 1);
 	for (unsigned step = 0; step < 3000; step++) {
-		const unsigned i = (unsigned)(rnd(&s) % NAMES);
+		const unsigned i = (unsigned)(fsfix_random(&rnd) % NAMES);
 		char name[32];
 
 		name_of(i, name);
-		if (rnd(&s) % 3 == 0) {
+		if (fsfix_random(&rnd) % 3 == 0) {
 			assert_int_equal(remove_(e, name), values[i] ? 0 : -ENODATA);
 			free(values[i]);
 			values[i] = NULL;
 		} else {
-			const size_t len = rnd(&s) % 4 ? rnd(&s) % 100 : rnd(&s) % 30000;
+			const size_t len = fsfix_random(&rnd) % 4 ? fsfix_random(&rnd) % 100 : fsfix_random(&rnd) % 30000;
 			uint8_t *v = malloc(len + 1);
 			int rc;
 
 			assert_non_null(v);
 			for (size_t k = 0; k < len; k++)
-				v[k] = (uint8_t)rnd(&s);
+				v[k] = (uint8_t)fsfix_random(&rnd);
 			rc = set(e, name, v, len, 0);
 			if (rc == -ENOSPC) {
 				free(v);
