@@ -57,6 +57,8 @@ static int move_check(struct move *m, unsigned flags)
 		return -ENOENT;
 	if (m->dst && (flags & RENAME_NOREPLACE))
 		return -EEXIST;
+	if (m->src == m->dst)
+		return 0;
 	if (m->from != m->to) {
 		rc = m->src_dir ? is_below(m->fs, m->to, m->src) : 0;
 		if (rc == 0 && m->exchange && m->dst_dir)
