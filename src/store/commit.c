@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/bits.h"
 #include "base/log.h"
 #include "base/units.h"
 #include "store/store_impl.h"
@@ -113,6 +114,8 @@ static int write_slot(struct store *st, struct closed *cl, const struct pmfs_del
 	int rc;
 
 	cl->super.frames = frames_high_water(st->fr);
+	/* The limit can have been raised, and the space above it used, since the generation closed. */
+	cl->super.limit_frames = MAX(cl->super.limit_frames, cl->super.frames);
 	rc = super_write(st->rg, &cl->super, deltas, (uint32_t)n);
 	return rc ? rc : region_flush(st->rg);
 }
