@@ -143,7 +143,7 @@ static int take(struct txn *tx, pfn_t *pfn)
 
 		log_limited(LOG_LEVEL_ERR, "page.promise", "a transaction needs more frames than it asked for");
 #ifdef PMFS_DEBUG
-		assert(!"promise exceeded");
+		assert(tx->promised);
 #endif
 		if (rc)
 			return -ENOSPC;
