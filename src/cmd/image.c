@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "cmd/image.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/bits.h"
+#include "base/units.h"
+#include "ctl/rundir.h"
+
+#define STEP_MS 50
+#define GIB (UINT64_C(1) << 30)
+
+/* After -EBUSY: wait a little and return true when trying again makes sense; else the words are in err. */
+static bool may_retry(const char *path, struct store_error *err, unsigned int *waited_ms)
+{
+	const struct timespec step = {.tv_nsec = STEP_MS * 1000 * 1000};
+	struct rundir_info holder;
+	char comm[20] = "", name[32]; /* the kernel keeps 15 bytes of a name */
+	FILE *f;
+
+	switch (rundir_holder(err->holder, &holder)) {
+	case HOLDER_MOUNTED:
+		snprintf(err->text, sizeof(err->text), "%.100s is in use: process %d has it mounted on %.60s; unmount that first",
+			 path, err->holder, holder.dir);
+		return false;
+	case HOLDER_LEAVING:
+		if (*waited_ms < IMAGE_WAIT_MS) {
+			nanosleep(&step, NULL);
+			*waited_ms += STEP_MS;
+			return true;
+		}
+		snprintf(err->text, sizeof(err->text),
+			 "%.100s is in use: process %d, which serves no mount any more or not yet, does not let go of it",
+			 path, err->holder);
+		return false;
+	case HOLDER_STRANGER:
+		break;
+	}
+	snprintf(name, sizeof(name), "/proc/%d/comm", err->holder);
+	f = err->holder > 0 ? fopen(name, "re") : NULL;
+	if (f) {
+		if (fgets(comm, sizeof(comm), f))
+			comm[strcspn(comm, "\n")] = 0;
+		fclose(f);
+	}
+	if (err->holder > 0)
+		snprintf(err->text, sizeof(err->text), "%.150s is in use by process %d%s%s; wait for it to end", path,
+			 err->holder, *comm ? ", " : "", comm);
+	else
+		snprintf(err->text, sizeof(err->text), "%.150s is in use by another process; unmount it first", path);
+	return false;
+}
+
+static void say(const char *path, int rc, struct store_error *err)
+{
+	if (!*err->text)
+		snprintf(err->text, sizeof(err->text), "%.180s: %s", path, strerror(-rc));
+}
+
+int image_open_fs(struct fs **out, const struct fs_config *cfg, struct store_error *err)
+{
+	unsigned int waited = 0;
+	int rc;
+
+	do {
+		memset(err, 0, sizeof(*err));
+		rc = fs_open(out, cfg, err);
+	} while (rc == -EBUSY && may_retry(cfg->store.path, err, &waited));
+	if (rc)
+		say(cfg->store.path ? cfg->store.path : "ram", rc, err);
+	return rc;
+}
+
+int image_open_store(struct store **out, const struct store_config *cfg, struct store_error *err)
+{
+	unsigned int waited = 0;
+	int rc;
+
+	do {
+		memset(err, 0, sizeof(*err));
+		rc = store_open(out, cfg, err);
+	} while (rc == -EBUSY && may_retry(cfg->path, err, &waited));
+	if (rc)
+		say(cfg->path, rc, err);
+	return rc;
+}
+
+int image_format(const char *path, const struct store_format *how, struct store_error *err)
+{
+	unsigned int waited = 0;
+	int rc;
+
+	do {
+		memset(err, 0, sizeof(*err));
+		rc = store_format(path, how, err);
+	} while (rc == -EBUSY && may_retry(path, err, &waited));
+	if (rc)
+		say(path, rc, err);
+	return rc;
+}
+
+uint64_t image_default_size(const char *path)
+{
+	char dir[4096];
+	struct statvfs sv;
+	char *slash;
+	uint64_t size;
+
+	snprintf(dir, sizeof(dir), "%s", path);
+	slash = strrchr(dir, '/');
+	if (slash)
+		slash[slash == dir] = 0;
+	if (statvfs(slash ? dir : ".", &sv))
+		return GIB;
+	size = (uint64_t)sv.f_blocks * sv.f_frsize;
+	return size >= GIB ? ALIGN_DOWN(size, GIB) : MAX(ALIGN_DOWN(size, PMFS_PAGE_SIZE), UINT64_C(64) << 20);
+}
+
+uint64_t image_default_ram(void)
+{
+	long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+
+	return pages > 0 && size > 0 ? ALIGN_DOWN((uint64_t)pages * (uint64_t)size / 2, PMFS_PAGE_SIZE) : GIB;
+}
+
+void image_owner(struct fs_config *cfg)
+{
+	cfg->root_uid = geteuid();
+	cfg->root_gid = getegid();
+	cfg->root_mode = 0755;
+}
+
+int image_make(const char *path, const struct store_format *how, struct store_error *err)
+{
+	struct fs_config cfg = {.store = {.path = path}};
+	struct stat st;
+	bool was_there = !stat(path, &st);
+	struct fs *fs;
+	int rc;
+
+	rc = image_format(path, how, err);
+	if (rc)
+		return rc;
+	image_owner(&cfg);
+	rc = image_open_fs(&fs, &cfg, err);
+	if (!rc) {
+		rc = fs_close(fs);
+		if (rc)
+			say(path, rc, err);
+	}
+	if (rc && !was_there)
+		unlink(path);
+	return rc;
+}

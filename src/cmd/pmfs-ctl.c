@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * pmfs-ctl - look inside a mount, and tune it: status, df, stats, dedup, sync.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/bits.h"
+#include "base/units.h"
+#include "cmd/cli.h"
+#include "cmd/progress.h"
+#include "ctl/client.h"
+#include "ctl/show.h"
+
+static const char usage_text[] =
+	"usage: pmfs-ctl status DIR                 one screen: space, sharing, snapshots, dedup, commits, features\n"
+	"       pmfs-ctl df DIR                     data, metadata, shared, saved, free, on the host\n"
+	"       pmfs-ctl stats DIR [-i SECONDS]     counters; again and again with what was added\n"
+	"       pmfs-ctl dedup DIR start            look for equal pages and merge them, in the background\n"
+	"       pmfs-ctl dedup DIR wait [--progress=auto|bar|json|none]\n"
+	"       pmfs-ctl dedup DIR status|pause|resume\n"
+	"       pmfs-ctl sync DIR                   a commit, now\n"
+	"\n"
+	"DIR is any path in a mount.\n"
+	"\n"
+	"      --json     answer in JSON\n"
+	"  -q, -v         say less, say more\n"
+	"  -h, -V         this help, the version\n";
+
+static volatile sig_atomic_t interrupted;
+
+static void on_signal(int sig)
+{
+	(void)sig;
+	interrupted = 1;
+}
+
+static void catch_signals(void)
+{
+	struct sigaction sa = {.sa_handler = on_signal};
+
+	sigaction(SIGINT, &sa, NULL);
+	sigaction(SIGTERM, &sa, NULL);
+}
+
+static int open_client(struct cli *cli, struct client *c, const char *dir)
+{
+	int status = client_open(c, dir);
+
+	if (status)
+		cli_fail(cli, status, "%s", c->text);
+	return status;
+}
+
+static int only_common(struct cli *cli, int argc, char **argv)
+{
+	static const struct option longs[] = {CLI_LONG, {0}};
+
+	return cli_getopt(cli, argc, argv, ":" CLI_SHORT, longs) == -1 ? OUTCOME_DONE : OUTCOME_USAGE;
+}
+
+/* A request whose answer is shown by show; NULL: is not shown. */
+static int simple(struct cli *cli, int argc, char **argv, const char *op, void (*show)(FILE *f, const json_t *data))
+{
+	struct client c;
+	int status = only_common(cli, argc, argv);
+
+	if (status)
+		return status;
+	if (argc - optind != 1)
+		return cli_usage(cli, argc == optind ? "DIR is missing" : "there are too many operands");
+	status = open_client(cli, &c, argv[optind]);
+	if (!status && client_call(&c, op, NULL, NULL, NULL, NULL))
+		status = cli_fail(cli, c.exit, "%s", c.text);
+	if (!status) {
+		cli_warn_all(cli, c.warnings);
+		if (show && !cli->json && !cli->quiet)
+			show(stdout, c.data);
+		status = cli_done(cli, json_incref(c.data));
+	}
+	client_close(&c);
+	return status;
+}
+
+static int run_status(struct cli *cli, int argc, char **argv)
+{
+	return simple(cli, argc, argv, "status", show_status);
+}
+
+static int run_df(struct cli *cli, int argc, char **argv)
+{
+	return simple(cli, argc, argv, "df", show_df);
+}
+
+static int run_sync(struct cli *cli, int argc, char **argv)
+{
+	return simple(cli, argc, argv, "sync", NULL);
+}
+
+/* ------------------------------------------------------------------ stats */
+
+static void pause_for(int64_t ns)
+{
+	struct timespec ts = {.tv_sec = (time_t)(ns / NS_PER_SEC), .tv_nsec = (long)(ns % NS_PER_SEC)};
+
+	while (!interrupted && nanosleep(&ts, &ts) && errno == EINTR)
+		;
+}
+
+static int stats_loop(struct cli *cli, struct client *c, int64_t every_ns)
+{
+	int64_t before_ns = 0, now_ns;
+	json_t *earlier = NULL;
+	int status;
+
+	for (;;) {
+		if (client_call(c, "status", NULL, NULL, NULL, NULL)) {
+			status = cli_fail(cli, c->exit, "%s", c->text);
+			break;
+		}
+		now_ns = units_monotonic_ns();
+		if (cli->json && every_ns)
+			cli_line(cli, "item", json_copy(c->data));
+		else if (!cli->json)
+			show_stats(stdout, c->data, earlier, (double)(now_ns - before_ns) / (double)NS_PER_SEC);
+		json_decref(earlier);
+		earlier = json_incref(c->data);
+		before_ns = now_ns;
+		if (!every_ns) {
+			status = cli_done(cli, json_incref(c->data));
+			break;
+		}
+		if (fflush(stdout)) {
+			status = cli_fail(cli, OUTCOME_FAILED, "can't write to standard output: %m");
+			break;
+		}
+		pause_for(every_ns);
+		if (interrupted) {
+			status = OUTCOME_INTERRUPTED;
+			break;
+		}
+		if (!cli->json)
+			putchar('\n');
+	}
+	json_decref(earlier);
+	return status;
+}
+
+static int run_stats(struct cli *cli, int argc, char **argv)
+{
+	static const struct option longs[] = {CLI_LONG, {"interval", required_argument, NULL, 'i'}, {0}};
+	int64_t every_ns = 0;
+	struct client c;
+	int opt, status;
+
+	while ((opt = cli_getopt(cli, argc, argv, ":" CLI_SHORT "i:", longs)) != -1) {
+		if (opt == '?')
+			return OUTCOME_USAGE;
+		if (units_parse_duration(optarg, &every_ns) || every_ns <= 0)
+			return cli_usage(cli, "%s is not a time such as 1, 0.5 or 1m", optarg);
+	}
+	if (argc - optind != 1)
+		return cli_usage(cli, argc == optind ? "DIR is missing" : "there are too many operands");
+	cli->lines = every_ns;
+	if (every_ns)
+		catch_signals();
+	status = open_client(cli, &c, argv[optind]);
+	if (!status)
+		status = stats_loop(cli, &c, every_ns);
+	client_close(&c);
+	return status;
+}
+
+/* ------------------------------------------------------------------ dedup */
+
+static uint64_t number(const json_t *obj, const char *key)
+{
+	json_int_t n = json_integer_value(json_object_get(obj, key));
+
+	return n > 0 ? (uint64_t)n : 0;
+}
+
+static int show_progress(void *arg, const json_t *line)
+{
+	progress_show(arg, json_number_value(json_object_get(line, "percent")), number(line, "bytes_per_second"),
+		      number(line, "eta_seconds"), line);
+	return 0;
+}
+
+static int dedup_wait_for(struct cli *cli, struct client *c, enum cli_progress how)
+{
+	struct progress p;
+	int status;
+
+	cli->lines = true;
+	catch_signals();
+	progress_begin(&p, cli, "dedup", how);
+	status = client_call(c, "dedup.wait", NULL, show_progress, &p, (const volatile int *)&interrupted);
+	progress_end(&p);
+	if (status == OUTCOME_INTERRUPTED && interrupted)
+		return cli_fail(cli, status, "no longer waiting for dedup, which goes on; stop it with: pmfs-ctl dedup %s pause", c->dir);
+	return status ? cli_fail(cli, status, "%s", c->text) : OUTCOME_DONE;
+}
+
+static int run_dedup(struct cli *cli, int argc, char **argv)
+{
+	enum { OPT_PROGRESS = CLI_OPT_FIRST, OPT_ESTIMATE };
+	static const struct option longs[] = {
+		CLI_LONG,
+		{"progress", required_argument, NULL, OPT_PROGRESS},
+		{"estimate", no_argument, NULL, OPT_ESTIMATE},
+		{0},
+	};
+	static const char *const actions[] = {"start", "status", "wait", "pause", "resume"};
+	enum cli_progress how = CLI_PROGRESS_AUTO;
+	const char *action = NULL;
+	char op[32];
+	struct client c;
+	int opt, status;
+
+	while ((opt = cli_getopt(cli, argc, argv, ":" CLI_SHORT, longs)) != -1) {
+		if (opt == '?')
+			return OUTCOME_USAGE;
+		if (opt == OPT_ESTIMATE)
+			return cli_usage(cli, "--estimate is not available yet");
+		if (cli_parse_progress(optarg, &how))
+			return cli_usage(cli, "--progress=%s is none of auto, bar, json, none", optarg);
+	}
+	if (argc - optind != 2)
+		return cli_usage(cli, "dedup takes DIR and one of start, status, wait, pause, resume");
+	for (size_t i = 0; i < ARRAY_SIZE(actions); i++) {
+		if (!strcmp(argv[optind + 1], actions[i]))
+			action = actions[i];
+	}
+	if (!action)
+		return cli_usage(cli, "dedup %s is none of start, status, wait, pause, resume", argv[optind + 1]);
+	snprintf(cli->command, sizeof(cli->command), "pmfs-ctl dedup %s", action);
+	snprintf(op, sizeof(op), "dedup.%s", action);
+	status = open_client(cli, &c, argv[optind]);
+	if (!status && !strcmp(action, "wait"))
+		status = dedup_wait_for(cli, &c, how);
+	else if (!status && client_call(&c, op, NULL, NULL, NULL, NULL))
+		status = cli_fail(cli, c.exit, "%s", c.text);
+	if (!status) {
+		if (!cli->json && !cli->quiet && (!strcmp(action, "status") || !strcmp(action, "wait")))
+			show_dedup(stdout, c.data);
+		status = cli_done(cli, json_incref(c.data));
+	}
+	client_close(&c);
+	return status;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct cli_command table[] = {
+		{"status", run_status, usage_text},
+		{"df", run_df, usage_text},
+		{"stats", run_stats, usage_text},
+		{"dedup", run_dedup, usage_text},
+		{"sync", run_sync, usage_text},
+		{"du", NULL, NULL},
+		{"info", NULL, NULL},
+		{"compact", NULL, NULL},
+		{"trim", NULL, NULL},
+		{"resize", NULL, NULL},
+		{"scrub", NULL, NULL},
+		{"get", NULL, NULL},
+		{"set", NULL, NULL},
+		{"top", NULL, NULL},
+		{"map", NULL, NULL},
+		{"ring", NULL, NULL},
+		{"bench", NULL, NULL},
+	};
+	struct cli cli;
+	int status;
+
+	cli_init(&cli, "pmfs-ctl", usage_text, argc, argv);
+	status = cli_dispatch(&cli, table, ARRAY_SIZE(table), argc, argv);
+	cli_free(&cli);
+	return status;
+}
