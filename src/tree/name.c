@@ -34,9 +34,11 @@ static int lookup_locked(struct fs *fs, struct inode *dir, const char *name, siz
 
 	if (!S_ISDIR(dir->mode))
 		return -ENOTDIR;
-	if (dots)
-		return inode_get(fs, NODE_ID(dir->vol->id, dots == 2 && dir->ino != PMFS_INO_ROOT ?
-							   dir->parent : dir->ino), out);
+	if (dots == 1 || (dots == 2 && dir->ino == PMFS_INO_ROOT))
+		return inode_get(fs, NODE_ID(dir->vol->id, dir->ino), out);
+	/* The parent of a removed directory may be gone, too, and its number be another's. */
+	if (dots == 2)
+		return dir->nlink ? inode_get(fs, NODE_ID(dir->vol->id, dir->parent), out) : -ENOENT;
 	rc = entry_find(dir, name, len, &de);
 	if (rc)
 		return rc;
