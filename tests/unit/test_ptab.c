@@ -600,18 +600,21 @@ static void test_ptab_model(void **state)
 
 /* ------------------------------------------------------------------ two owners at a time */
 
+#define ROUNDS 1500u
+
 struct racer {
 	struct store *st;
-	struct ptab pt;
+	pthread_barrier_t *start, *end;
+	struct ptab pt; /* the main thread's between end and start */
+	bool drops;     /* the same */
 	bool failed;
 };
 
-static void *race_write(void *arg)
+static void race_write(struct racer *r)
 {
-	struct racer *r = arg;
-	uint64_t word = 1;
+	const uint64_t word = 1;
 
-	for (pgno_t i = 0; i < 1024; i += 256) {
+	for (pgno_t i = 0; i < 1024; i += 512) {
 		struct txn tx;
 
 		if (txn_begin(r->st, &tx, FRAME_NORMAL, ptab_cost(1))) {
@@ -622,26 +625,36 @@ static void *race_write(void *arg)
 			r->failed = true;
 		txn_end(&tx);
 	}
-	return NULL;
 }
 
-static void *race_drop(void *arg)
+static void race_drop(struct racer *r)
 {
-	struct racer *r = arg;
+	struct txn tx;
 	int rc;
 
 	do {
-		struct txn tx;
-
-		if (txn_begin(r->st, &tx, FRAME_NORMAL, PTAB_PUNCH_COST)) {
-			r->failed = true;
-			break;
+		rc = txn_begin(r->st, &tx, FRAME_NORMAL, PTAB_PUNCH_COST);
+		if (!rc) {
+			rc = ptab_punch(&tx, &r->pt, NULL, 0, PGNO_END, 10, NULL);
+			txn_end(&tx);
 		}
-		rc = ptab_punch(&tx, &r->pt, NULL, 0, PGNO_END, 10, NULL);
-		txn_end(&tx);
-		if (rc < 0)
-			r->failed = true;
 	} while (rc > 0);
+	if (rc)
+		r->failed = true;
+}
+
+static void *race(void *arg)
+{
+	struct racer *r = arg;
+
+	for (unsigned round = 0; round < ROUNDS; round++) {
+		pthread_barrier_wait(r->start);
+		if (r->drops)
+			race_drop(r);
+		else
+			race_write(r);
+		pthread_barrier_wait(r->end);
+	}
 	return NULL;
 }
 
@@ -650,27 +663,38 @@ static void test_ptab_owners_race(void **state)
 {
 	struct store *st = *state;
 	struct ptab pt = { 0, 0 };
+	pthread_barrier_t start, end;
+	struct racer r[2];
+	pthread_t thread[2];
 
-	for (pgno_t i = 0; i < 1024; i += 128)
+	assert_int_equal(pthread_barrier_init(&start, NULL, 3), 0);
+	assert_int_equal(pthread_barrier_init(&end, NULL, 3), 0);
+	for (pgno_t i = 0; i < 1024; i += 256)
 		write_tag(st, &pt, i, i + 1);
-	for (unsigned round = 0; round < 100; round++) {
-		struct racer w = { st, share(st, &pt), false }, d = { st, share(st, &pt), false };
+	for (unsigned i = 0; i < 2; i++) {
+		r[i] = (struct racer){ .st = st, .start = &start, .end = &end };
+		assert_int_equal(thread_start(&thread[i], "race", race, &r[i]), 0);
+	}
+	for (unsigned round = 0; round < ROUNDS; round++) {
 		struct ptab both[2];
-		pthread_t a, b;
 
 		/* Only the two of them have it. */
-		drop(st, &pt);
-		assert_int_equal(thread_start(&a, "write", race_write, &w), 0);
-		assert_int_equal(thread_start(&b, "drop", round % 2 ? race_drop : race_write, &d), 0);
-		thread_join(a);
-		thread_join(b);
-		assert_false(w.failed || d.failed);
-		both[0] = w.pt;
-		both[1] = d.pt;
+		r[0].pt = share(st, &pt);
+		r[1].pt = pt;
+		r[1].drops = round % 2;
+		pthread_barrier_wait(&start);
+		pthread_barrier_wait(&end);
+		assert_false(r[0].failed || r[1].failed);
+		both[0] = r[0].pt;
+		both[1] = r[1].pt;
 		check_counts(st, both, 2);
-		drop(st, &d.pt);
-		pt = w.pt;
+		drop(st, &r[1].pt);
+		pt = r[0].pt;
 	}
+	for (unsigned i = 0; i < 2; i++)
+		thread_join(thread[i]);
+	pthread_barrier_destroy(&start);
+	pthread_barrier_destroy(&end);
 	drop(st, &pt);
 	assert_int_equal(pages_in_use(st), 0);
 }
