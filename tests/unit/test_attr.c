@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+#include <cmocka.h>
+
+#include "lib/fsfix.h"
+
+static int setup(void **state)
+{
+	static struct fsfix fx;
+
+	fsfix_image(&fx, 0);
+	*state = &fx;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	fsfix_check(*state);
+	fsfix_free(*state);
+	return 0;
+}
+
+static struct fs_attr get(struct fsfix *fx, uint64_t id)
+{
+	struct fs_attr attr = { 0 };
+
+	assert_int_equal(fs_getattr(fx->fs, id, &attr), 0);
+	return attr;
+}
+
+static void same_time(struct timespec a, struct timespec b)
+{
+	assert_int_equal(a.tv_sec, b.tv_sec);
+	assert_int_equal(a.tv_nsec, b.tv_nsec);
+}
+
+static void same(const struct fs_attr *a, const struct fs_attr *b)
+{
+	assert_int_equal(a->id, b->id);
+	assert_int_equal(a->ino, b->ino);
+	assert_int_equal(a->generation, b->generation);
+	assert_int_equal(a->mode, b->mode);
+	assert_int_equal(a->nlink, b->nlink);
+	assert_int_equal(a->uid, b->uid);
+	assert_int_equal(a->gid, b->gid);
+	assert_int_equal(a->rdev, b->rdev);
+	assert_int_equal(a->size, b->size);
+	assert_int_equal(a->blocks, b->blocks);
+	same_time(a->atime, b->atime);
+	same_time(a->mtime, b->mtime);
+	same_time(a->ctime, b->ctime);
+	same_time(a->btime, b->btime);
+}
+
+static void test_attr_of_new_things(void **state)
+{
+	struct fsfix *fx = *state;
+	const struct fs_cred cred = { 7, 8 };
+	struct timespec before;
+	struct fs_attr attr, again;
+
+	clock_gettime(CLOCK_REALTIME, &before);
+	assert_int_equal(fs_mknod(fx->fs, fx->root, "dev", 3, S_IFCHR | 0620,
+				  (uint32_t)makedev(200, 70000), &cred, &attr), 0);
+	assert_int_equal(attr.mode, S_IFCHR | 0620);
+	assert_int_equal(attr.uid, 7);
+	assert_int_equal(attr.gid, 8);
+	assert_int_equal(attr.nlink, 1);
+	assert_int_equal(major(attr.rdev), 200);
+	assert_int_equal(minor(attr.rdev), 70000);
+	assert_int_equal(attr.ino, attr.id & ((UINT64_C(1) << 48) - 1));
+	assert_true(attr.btime.tv_sec >= before.tv_sec);
+	assert_int_equal(attr.mtime.tv_nsec, attr.btime.tv_nsec);
+	fsfix_reopen(fx);
+	again = get(fx, fsfix_find(fx, fx->root, "dev"));
+	same(&attr, &again);
+}
+
+static void test_attr_each_field_is_set_alone(void **state)
+{
+	struct fsfix *fx = *state;
+	const uint64_t id = fsfix_file(fx, fx->root, "f");
+	const struct fs_setattr set = { .mode = S_IFDIR | 07123, .uid = 11, .gid = 12, .size = 99,
+					.atime = { -5, 1 }, .mtime = { INT64_C(1) << 35, 2 },
+					.ctime = { 6, 3 } };
+	static const unsigned masks[] = { FS_SET_MODE, FS_SET_UID, FS_SET_GID, FS_SET_ATIME,
+					  FS_SET_MTIME };
+	struct fs_attr was = get(fx, id), attr;
+
+	for (size_t i = 0; i < sizeof(masks) / sizeof(masks[0]); i++) {
+		assert_int_equal(fs_setattr(fx->fs, id, masks[i] | FS_SET_CTIME, &set, &attr), 0);
+		was.ctime = set.ctime;
+		switch (masks[i]) {
+		case FS_SET_MODE: /* the type is not for change */
+			was.mode = S_IFREG | 07123;
+			break;
+		case FS_SET_UID:
+			was.uid = 11;
+			break;
+		case FS_SET_GID:
+			was.gid = 12;
+			break;
+		case FS_SET_ATIME:
+			was.atime = set.atime;
+			break;
+		default:
+			was.mtime = set.mtime;
+		}
+		same(&attr, &was);
+	}
+	fsfix_reopen(fx);
+	attr = get(fx, fsfix_find(fx, fx->root, "f"));
+	same(&attr, &was);
+}
+
+static void test_attr_times(void **state)
+{
+	struct fsfix *fx = *state;
+	const uint64_t id = fsfix_file(fx, fx->root, "f");
+	const struct fs_setattr past = { .atime = { 1, 1 }, .mtime = { 2, 2 }, .ctime = { 3, 3 } };
+	const unsigned all = FS_SET_ATIME | FS_SET_MTIME | FS_SET_CTIME;
+	struct fs_setattr bad = past;
+	struct fs_attr attr;
+
+	assert_int_equal(fs_setattr(fx->fs, id, all, &past, NULL), 0);
+	/* ctime is stamped by whatever does not give it. */
+	assert_int_equal(fs_setattr(fx->fs, id, FS_SET_ATIME_NOW, &past, &attr), 0);
+	assert_true(attr.atime.tv_sec > 3);
+	assert_int_equal(attr.mtime.tv_sec, 2);
+	assert_true(attr.ctime.tv_sec > 3);
+	assert_int_equal(fs_setattr(fx->fs, id, all, &past, NULL), 0);
+	assert_int_equal(fs_setattr(fx->fs, id, FS_SET_MTIME_NOW | FS_SET_MTIME, &past, &attr), 0);
+	assert_int_equal(attr.atime.tv_sec, 1);
+	assert_true(attr.mtime.tv_sec > 3);
+	/* A size that is given with a time. */
+	assert_int_equal(fs_setattr(fx->fs, id, all | FS_SET_SIZE, &past, &attr), 0);
+	assert_int_equal(attr.mtime.tv_sec, 2);
+	assert_int_equal(attr.ctime.tv_sec, 3);
+	bad.mtime.tv_nsec = 1000000000;
+	assert_int_equal(fs_setattr(fx->fs, id, all, &bad, NULL), -EINVAL);
+	bad.mtime.tv_nsec = -1;
+	assert_int_equal(fs_setattr(fx->fs, id, FS_SET_MTIME, &bad, NULL), -EINVAL);
+	assert_int_equal(fs_setattr(fx->fs, id, FS_SET_ATIME, &bad, NULL), 0);
+}
+
+static void test_attr_chown_kills_privileges_when_asked(void **state)
+{
+	struct fsfix *fx = *state;
+	const uint64_t id = fsfix_file(fx, fx->root, "f");
+	const uint64_t dir = fsfix_mkdir(fx, fx->root, "d");
+	struct fs_setattr set = { .mode = 06755, .uid = 5, .size = 3 };
+	struct fs_attr attr;
+
+	assert_int_equal(fs_setattr(fx->fs, id, FS_SET_MODE, &set, NULL), 0);
+	assert_int_equal(fs_setattr(fx->fs, id, FS_SET_UID, &set, &attr), 0);
+	assert_int_equal(attr.mode, S_IFREG | 06755);
+	assert_int_equal(fs_setxattr(fx->fs, id, "security.capability", "x", 1, 0), 0);
+	assert_int_equal(fs_setattr(fx->fs, id, FS_SET_UID | FS_SET_KILL_PRIV, &set, &attr), 0);
+	assert_int_equal(attr.mode, S_IFREG | 0755);
+	assert_int_equal(fs_getxattr(fx->fs, id, "security.capability", NULL, 0), -ENODATA);
+	/* setgid without group execution is no privilege. */
+	set.mode = 06745;
+	assert_int_equal(fs_setattr(fx->fs, id, FS_SET_MODE, &set, NULL), 0);
+	assert_int_equal(fs_setattr(fx->fs, id, FS_SET_SIZE | FS_SET_KILL_PRIV, &set, &attr), 0);
+	assert_int_equal(attr.mode, S_IFREG | 02745);
+	assert_int_equal(attr.size, 3);
+	/* A directory's setgid says something else. */
+	set.mode = 02755;
+	assert_int_equal(fs_setattr(fx->fs, dir, FS_SET_MODE, &set, NULL), 0);
+	assert_int_equal(fs_setattr(fx->fs, dir, FS_SET_UID | FS_SET_KILL_PRIV, &set, &attr), 0);
+	assert_int_equal(attr.mode, S_IFDIR | 02755);
+}
+
+static void test_attr_refusals(void **state)
+{
+	struct fsfix *fx = *state;
+	const uint64_t id = fsfix_file(fx, fx->root, "f");
+	const struct fs_setattr set = { .size = 5 };
+	const struct fs_cred cred = { 0, 0 };
+	struct fs_snapshot snap;
+	struct fs_attr attr, root;
+
+	assert_int_equal(fs_symlink(fx->fs, fx->root, "l", 1, "target", &cred, &attr), 0);
+	assert_int_equal(fs_setattr(fx->fs, attr.id, FS_SET_SIZE, &set, NULL), -EINVAL);
+	assert_int_equal(fs_setattr(fx->fs, fx->root, FS_SET_SIZE, &set, NULL), -EISDIR);
+	assert_int_equal(fs_getattr(fx->fs, id + 1000, &attr), -ENOENT);
+	assert_int_equal(fs_setattr(fx->fs, id + 1000, FS_SET_UID, &set, NULL), -ENOENT);
+	assert_int_equal(fs_snap_create(fx->fs, "s", "", &snap), 0);
+	assert_int_equal(fs_snap_lookup(fx->fs, "s", &root), 0);
+	/* In a snapshot the number is unique beside the live one, and nothing changes. */
+	assert_int_equal(root.ino, root.id);
+	assert_int_equal(fs_setattr(fx->fs, root.id, FS_SET_UID, &set, NULL), -EROFS);
+	fs_forget(fx->fs, root.id, 1);
+	fsfix_stop(fx);
+	fx->read_only = true;
+	fsfix_start(fx);
+	assert_int_equal(fs_setattr(fx->fs, fx->root, FS_SET_UID, &set, NULL), -EROFS);
+	assert_int_equal(get(fx, fx->root).mode, S_IFDIR | 0755);
+}
+
+int main(void)
+{
+#define IN(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		IN(test_attr_of_new_things),
+		IN(test_attr_each_field_is_set_alone),
+		IN(test_attr_times),
+		IN(test_attr_chown_kills_privileges_when_asked),
+		IN(test_attr_refusals),
+	};
+#undef IN
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
