@@ -71,7 +71,8 @@ struct fs_dirent {
 	uint8_t type;     /* DT_* */
 	uint64_t next;    /* cookie to go on with after this entry */
 };
-/* From cookie (0: the start) on, "." and ".." first.  fn: not 0 ends the walk, and its entry was not taken.  Returns 0 at the end, else what fn returned. */
+/* From cookie (0: the start) on, "." and ".." first.  fn: not 0 ends the walk, and its entry was not taken.  Returns 0 at the end, else what fn returned.
+ * fn runs without locks, so it may look up what it is told. */
 int fs_readdir(struct fs *fs, uint64_t dir, uint64_t cookie, int (*fn)(void *arg, const struct fs_dirent *de), void *arg);
 
 /* ------------------------------------------------------------------ attributes */

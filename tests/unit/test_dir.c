@@ -30,6 +30,21 @@
 #define MANY 1000000u
 #endif
 
+/* Let names collide.  False: this build can't. */
+static bool may_collide;
+
+static bool hash_mask(uint64_t mask)
+{
+#ifdef PMFS_FAULTS
+	dir_test_hash_mask = mask;
+	may_collide = mask != UINT64_MAX;
+	return true;
+#else
+	(void)mask;
+	return false;
+#endif
+}
+
 /* A directory by itself: pages, but no inode file. */
 struct env {
 	struct fs fs;
@@ -54,7 +69,7 @@ static struct env *env_new(void)
 
 static void env_free(struct env *e)
 {
-	dir_test_hash_mask = UINT64_MAX;
+	hash_mask(UINT64_MAX);
 	store_abandon(e->fs.st);
 	free(e);
 }
@@ -180,7 +195,8 @@ static void test_dir_names_of_one_hash(void **state)
 	struct dir_entry de;
 	char name[16];
 
-	dir_test_hash_mask = 0;
+	if (!hash_mask(0))
+		skip();
 	for (unsigned i = 0; i < 256; i++) {
 		snprintf(name, sizeof(name), "n%u", i);
 		assert_int_equal(insert(e, name, 10 + i), 0);
@@ -374,7 +390,7 @@ static void one_step(struct env *e, struct model_entry *m, struct fsfix_random *
 		ino = 3 + fsfix_random(rnd) % 1000;
 		rc = insert(e, me->name, ino);
 		if (rc == -ENOSPC) {
-			assert_true(dir_test_hash_mask != UINT64_MAX && !me->ino);
+			assert_true(may_collide && !me->ino);
 			return;
 		}
 		assert_int_equal(rc, me->ino ? -EEXIST : 0);
@@ -404,7 +420,7 @@ static void test_dir_model(void **state)
 		struct env *e = env_new();
 		struct model_entry *m = names_make(&rnd);
 
-		dir_test_hash_mask = masks[k];
+		hash_mask(masks[k]);
 		for (unsigned i = 0; i < 40000; i++) {
 			/* It grows, shrinks and grows again. */
 			one_step(e, m, &rnd, i / 8000 % 2 ? 10 : 90);
@@ -452,7 +468,7 @@ static void test_dir_walk_sees_what_stays_once(void **state)
 		struct env *e = env_new();
 		struct walk w = { .m = names_make(&rnd) };
 
-		dir_test_hash_mask = masks[k];
+		hash_mask(masks[k]);
 		for (unsigned i = 0; i < NAMES; i += 2) {
 			const int rc = insert(e, w.m[i].name, 3);
 
