@@ -868,10 +868,27 @@ static void *work(void *arg)
 	return NULL;
 }
 
+/* Beside them: snapshots, which turn all that the others change into copies. */
+static void *take_snapshots(void *arg)
+{
+	struct worker *w = arg;
+	struct fs_snapshot snap;
+	int bad = 0;
+
+	for (unsigned i = 0; i < w->ops && !bad; i++) {
+		bad |= fs_snap_create(w->fx->fs, "s", "", &snap);
+		bad |= fs_sync(w->fx->fs);
+		bad |= fs_snap_delete(w->fx->fs, "s");
+		bad |= reclaim_run(w->fx->fs) < 0;
+	}
+	return bad ? arg : NULL;
+}
+
 static void test_name_many_threads(void **state)
 {
 	struct fsfix *fx = *state;
-	struct worker w[THREADS];
+	struct worker w[THREADS], snaps = { .fx = fx, .ops = 50 };
+	void *failed;
 	uint64_t dirs[THREAD_DIRS];
 	struct fsfix_random rnd;
 	struct fs_attr attr;
@@ -887,8 +904,11 @@ static void test_name_many_threads(void **state)
 		w[i].rnd.state = fsfix_random(&rnd);
 		assert_int_equal(thread_start(&w[i].thread, "test-name", work, &w[i]), 0);
 	}
+	assert_int_equal(thread_start(&snaps.thread, "test-snap", take_snapshots, &snaps), 0);
 	for (unsigned i = 0; i < THREADS; i++)
 		thread_join(w[i].thread);
+	assert_int_equal(pthread_join(snaps.thread, &failed), 0);
+	assert_null(failed);
 	assert_true(orphans(fx) == 0);
 	fsfix_check(fx);
 }
