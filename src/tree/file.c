@@ -2,12 +2,13 @@
 /*
  * file.c - contents of regular files and symlinks.
  *
- *   F1  Bytes behind the size are zeros: those of inl, those of the page that the size is in, and whole pages
- *       behind it (space reserved with FALLOC_FL_KEEP_SIZE).  So a file grows by a number.
- *   F2  With PMFS_INODE_STALE in the flags F1 does not hold for whole pages behind the size: a truncation lowers
- *       the size and zeroes the rest of its last page in its first transaction, and gives pages back in that and
- *       the next ones.  The flag goes with the last of them; file_trim() does what a crash left, before anything
- *       else happens behind the size.
+ *   F1  Bytes behind the size are zeros: those of inl, those of the page that the size is in, and
+ *       whole pages behind it (space reserved with FALLOC_FL_KEEP_SIZE).  So a file grows by a
+ *       number.
+ *   F2  With PMFS_INODE_STALE in the flags F1 does not hold for whole pages behind the size: a
+ *       truncation lowers the size and zeroes the rest of its last page in its first transaction,
+ *       and gives pages back in that and the next ones.  The flag goes with the last of them;
+ *       file_trim() does what a crash left, before anything else happens behind the size.
  */
 #include <errno.h>
 #include <linux/falloc.h>
@@ -269,7 +270,7 @@ static ssize_t map_bytes(struct inode *in, uint64_t off, size_t len, struct piec
 				return (ssize_t)done;
 			done += k;
 		}
-		/* Less than asked for means the end of the file to a reader: so it is all or an error. */
+		/* Fewer bytes would mean the end of the file to a reader. */
 		if (rc)
 			return rc;
 	}
@@ -821,8 +822,8 @@ static int share_pages(struct txn *tx, struct inode *to, pgno_t at, const vpn_t 
 }
 
 /*
- * Whole pages, up to n: pages are shared, holes punched.  bytes: how far the contents go, less than n pages
- * only at the end of both files.  Returns bytes.
+ * Whole pages, up to n: pages are shared, holes punched.  bytes: how far the contents go, less
+ * than n pages only at the end of both files.  Returns bytes.
  */
 static ssize_t share_step(struct copy *c, uint64_t from, uint64_t to, uint64_t n, uint64_t bytes)
 {

@@ -13,7 +13,7 @@
 enum {
 	INODE_LOADING, /* in the table, so that there is only one; its contents are not there yet */
 	INODE_READY,
-	INODE_GONE,    /* not in the table: could not be loaded, or was given back */
+	INODE_GONE,    /* not in the table any more */
 };
 
 struct icache {
@@ -272,59 +272,38 @@ int inode_new(struct fs *fs, struct volume *vol, uint64_t ino, struct inode **ou
 /* ------------------------------------------------------------------ giving back */
 
 /* Nobody has it any more. */
-static void evict(struct fs *fs, struct inode *in, bool quiet)
+static void evict(struct fs *fs, struct inode *in)
 {
 	struct volume *vol = in->vol;
 	const uint64_t ino = in->ino;
 	const bool orphan = in->mode && !in->nlink;
 
 	destroy(in);
-	if (orphan && !quiet && !fs->read_only && volume_writable(vol))
+	if (orphan && !fs->read_only && volume_writable(vol))
 		reclaim_inode(fs, vol, ino);
 	volume_put(vol);
 }
 
-static void put(struct fs *fs, struct inode *in, uint64_t lookups, uint32_t holds, bool quiet)
+/* Besides one hold. */
+static void put(struct fs *fs, struct inode *in, uint64_t lookups)
 {
 	struct icache *ic = fs->ic;
 	bool last;
 
 	mutex_lock(&ic->lock);
-	in->holds -= holds;
+	in->holds--;
 	in->lookups -= lookups < in->lookups ? lookups : in->lookups;
 	last = !in->holds && !in->lookups;
-	if (last && in->state == INODE_READY)
+	if (last)
 		remove_locked(ic, in);
 	mutex_unlock(&ic->lock);
 	if (last)
-		evict(fs, in, quiet);
+		evict(fs, in);
 }
 
 void inode_put(struct fs *fs, struct inode *in)
 {
-	put(fs, in, 0, 1, false);
-}
-
-void inode_put_quiet(struct fs *fs, struct inode *in)
-{
-	struct icache *ic = fs->ic;
-
-	/* The number can be given out again, whoever still looks at this one. */
-	mutex_lock(&ic->lock);
-	if (!in->mode && in->state == INODE_READY)
-		remove_locked(ic, in);
-	mutex_unlock(&ic->lock);
-	put(fs, in, 0, 1, true);
-}
-
-bool inode_idle(struct fs *fs, struct inode *in)
-{
-	bool idle;
-
-	mutex_lock(&fs->ic->lock);
-	idle = !in->lookups && in->holds == 1;
-	mutex_unlock(&fs->ic->lock);
-	return idle;
+	put(fs, in, 0);
 }
 
 void inode_add_lookup(struct fs *fs, struct inode *in)
@@ -345,7 +324,7 @@ void inode_forget(struct fs *fs, uint64_t id, uint64_t n)
 		in->holds++;
 	mutex_unlock(&ic->lock);
 	if (in)
-		put(fs, in, n, 1, false);
+		put(fs, in, n);
 }
 
 /* ------------------------------------------------------------------ two at a time */

@@ -4,8 +4,8 @@
  *
  *   N1  There is at most one struct inode for a (volume, number).
  *   N2  It lives while the kernel knows it (lookups > 0) or somebody holds it (holds > 0).
- *   N3  An inode without a name (nlink 0) is given back when both have come to 0 (or at unmount or the
- *       next mount: it is in the orphan directory).
+ *   N3  An inode without a name (nlink 0) is given back when both have come to 0 (or at unmount
+ *       or the next mount: it is in the orphan directory).
  *   N4  An inode in memory counts as a user of its volume.
  *
  * Locks: the table has LOCK_ICACHE; an inode's contents its own lock (LOCK_INODE, rwlock).  Several
@@ -47,25 +47,22 @@ int icache_new(struct icache **out);
 void icache_free(struct icache *ic); /* drops what is left, lookups or not; volumes still there */
 
 /*
- * Find or load; adds a hold.  Inode locks and a transaction may be held: it waits only for another
- * thread's loading of the same inode.  -ESTALE: no such volume; -ENOENT, -EBADMSG, -EUCLEAN, -ENOMEM.
+ * Find or load; adds a hold.  Inode locks and a transaction may be held: it waits only for
+ * another thread's loading of the same inode.  -ESTALE: no such volume; -ENOENT, -EBADMSG,
+ * -EUCLEAN, -ENOMEM.
  */
 int inode_get(struct fs *fs, uint64_t id, struct inode **out);
 /*
- * A fresh one for a number of itable_alloc(); holds 1, all fields zero.  The caller fills it, stores it,
- * and only then makes its name visible.  If that fails he sets mode to 0 and puts it.
+ * A fresh one for a number of itable_alloc(); holds 1, all fields zero.  The caller fills it,
+ * stores it, and only then makes its name visible.  If that fails he sets mode to 0 and puts it.
  */
 int inode_new(struct fs *fs, struct volume *vol, uint64_t ino, struct inode **out);
 /*
- * Give a hold back.  The last one of an inode without a name calls reclaim_inode(), so the caller holds
- * no locks and has no transaction open - unless he knows that it is not the last one.
+ * Give a hold back.  The last one of an inode without a name calls reclaim_inode(), so the caller
+ * holds no locks and has no transaction open - unless he knows that it is not the last one.
  */
 void inode_put(struct fs *fs, struct inode *in);
-/* For who gives inodes back: never calls reclaim_inode().  With mode 0 it is gone for good. */
-void inode_put_quiet(struct fs *fs, struct inode *in);
-/* Does only the caller know it: no lookups, and one hold? */
-bool inode_idle(struct fs *fs, struct inode *in);
-/* The kernel has learnt it once more (the caller holds it), or forgets it n times, as inode_put(). */
+/* The kernel has learnt it once more (the caller has a hold), or forgets it n times (see put). */
 void inode_add_lookup(struct fs *fs, struct inode *in);
 void inode_forget(struct fs *fs, uint64_t id, uint64_t n);
 

@@ -2,16 +2,18 @@
 /*
  * itable.h - the inode file of a volume: numbers to records, 16 to a page.
  *
- *   I1  A free inode has mode 0 and is in the volume's list of free inodes, or its number is >= next_ino.
- *   I2  A page of the inode file that is copied because a snapshot shares it adds a pointer to each root
- *       in its records (ptab_ops): the roots of a record are this volume's own only as far as the
- *       record's page is.
+ *   I1  A free inode has mode 0 and is in the volume's list of free inodes, or its number is >=
+ *       next_ino.
+ *   I2  A page of the inode file that is copied because a snapshot shares it adds a pointer to each
+ *       root in its records (ptab_ops): the roots of a record are this volume's own only as far as
+ *       the record's page is.
  *   I3  Therefore itable_own() comes before any change of a page that a record points at (data,
  *       directory, attributes).
  *   I4  data_pages of the volume is the sum of `pages` of its inodes: the two change in one call,
  *       itable_store_pages().
  *
- * Locks: each takes vol->lock (LOCK_ITABLE) itself; the record's contents are guarded by the inode's lock.
+ * Locks: each takes vol->lock (LOCK_ITABLE) itself; the record's contents are guarded by the
+ * inode's lock.
  */
 #ifndef PMFS_TREE_ITABLE_H
 #define PMFS_TREE_ITABLE_H
@@ -19,9 +21,9 @@
 #include "tree/icache.h"
 
 /*
- * Frames that changing one record can take, its path and the volume's row included; allocating a number
- * and storing its record together are one change.  No table of frames names more pages of inodes than
- * 4 levels do, so the path has 5 pages; the row adds 3.
+ * Frames that changing one record can take, its path and the volume's row included; allocating a
+ * number and storing its record together are one change.  4 levels lead to more inodes than an
+ * image has room for (ITABLE_INO_MAX), so the path has 5 pages; the row adds 3.
  */
 #define ITABLE_COST 8u
 #define ITABLE_INO_MAX (UINT64_C(1) << 40)

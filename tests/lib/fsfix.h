@@ -2,8 +2,9 @@
 /*
  * fsfix.h - a filesystem for a test: in RAM, or in an image that can be reopened.
  *
- * Everything here ends the test (cmocka's fail()) when it does not work, unless it says otherwise.  There is no
- * background thread and no commit timer: what happens is what the test does, always in the same order.
+ * Everything here ends the test (cmocka's fail()) when it does not work, unless it says
+ * otherwise.  There is no background thread and no commit timer: what happens is what the test
+ * does, always in the same order.
  */
 #ifndef PMFS_TESTS_FSFIX_H
 #define PMFS_TESTS_FSFIX_H
@@ -39,8 +40,8 @@ int fsfix_try_start(struct fsfix *fx, struct store_error *err);
 void fsfix_reopen(struct fsfix *fx); /* stop and start */
 
 /*
- * fs_check() with data; findings are printed and fail the test.  A RAM fs and an image alike; what only waits to be
- * reclaimed is no finding.
+ * fs_check() with data; findings are printed and fail the test.  A RAM fs and an image alike;
+ * what only waits to be reclaimed is no finding.
  */
 void fsfix_check(struct fsfix *fx);
 
@@ -55,7 +56,10 @@ void fsfix_write(struct fsfix *fx, uint64_t id, uint64_t off, const void *buf, s
 void fsfix_expect(struct fsfix *fx, uint64_t id, uint64_t off, const void *buf, size_t len);
 uint64_t fsfix_size(struct fsfix *fx, uint64_t id);
 
-/* Pseudo random numbers that are the same everywhere: PMFS_SEED from the environment, or the default; printed. */
+/*
+ * Pseudo random numbers that are the same everywhere.  The seed is PMFS_SEED of the environment or the
+ * default, and is printed.
+ */
 struct fsfix_random {
 	uint64_t state;
 };

@@ -15,9 +15,11 @@
 
 #include "base/bits.h"
 #include "base/hash.h"
+#include "base/thread.h"
 #include "lib/fsfix.h"
 #include "tree/fs_impl.h"
 #include "tree/itable.h"
+#include "tree/reclaim.h"
 
 #define PAGE ((size_t)PMFS_PAGE_SIZE)
 #define KEEP FALLOC_FL_KEEP_SIZE
@@ -260,7 +262,7 @@ static void test_file_read_pieces(void **state)
 	fs_read_end(fx->fs, &rd);
 	assert_int_equal(at, n);
 	assert_memory_equal(got, buf + 100, at);
-	/* A fresh region hands out frames in order, and 40 pages of hole are three pieces of 64 KiB. */
+	/* A fresh region hands out frames in order; 40 pages of hole are 3 pieces. */
 	assert_true(rd.count <= 10);
 
 	/* Little room: fewer bytes. */
@@ -456,7 +458,7 @@ static void test_file_full(void **state)
 	free(buf);
 }
 
-/* On a full filesystem with a snapshot, giving back needs frames for the path first: it gets them. */
+/* On a full filesystem with a snapshot, giving back needs frames first, and gets them. */
 static void test_file_full_with_snapshot_can_shrink(void **state)
 {
 	struct fsfix *fx = *state;
@@ -990,6 +992,99 @@ static void test_file_model_image(void **state)
 	run_model(*state, fsfix_env("PMFS_OPS", 3000) / 3, 2);
 }
 
+/* ------------------------------------------------------------------ threads */
+
+#define WORKERS 3u
+#define ROUNDS 150u
+
+struct worker {
+	struct fsfix *fx;
+	uint64_t own, common;
+	uint8_t seed;
+	bool failed;
+};
+
+/* Each page of the common file is of one writer, whole. */
+static bool page_is_one(const uint8_t *page)
+{
+	for (size_t i = 1; i < PAGE; i++)
+		if (page[i] != page[0])
+			return false;
+	return true;
+}
+
+static void work_once(struct worker *w, struct fsfix_random *rnd)
+{
+	uint8_t page[PAGE];
+	struct iovec iov[64];
+	struct fs_read rd = { .iov = iov, .max = ARRAY_SIZE(iov) };
+	const uint64_t off = fsfix_below(rnd, 30) * PAGE;
+	size_t at = 0;
+	ssize_t n;
+
+	memset(page, w->seed + (int)fsfix_below(rnd, 60), sizeof(page));
+	if (fs_write(w->fx->fs, w->own, off, page, PAGE, 0) != (ssize_t)PAGE ||
+	    fs_write(w->fx->fs, w->common, off, page, PAGE, 0) != (ssize_t)PAGE ||
+	    fs_copy_range(w->fx->fs, w->own, off, w->common, 30 * PAGE + off, PAGE) < 0)
+		w->failed = true;
+	if (fsfix_below(rnd, 4) == 0 && fs_fallocate(w->fx->fs, w->common, PUNCH, off, 2 * PAGE))
+		w->failed = true;
+	if (fsfix_below(rnd, 8) == 0 && truncate_to(w->fx, w->own, off))
+		w->failed = true;
+	n = fs_read_begin(w->fx->fs, w->common, 0, 60 * PAGE, &rd);
+	if (n < 0) {
+		w->failed = true;
+		return;
+	}
+	for (int i = 0; i < rd.count; i++) {
+		for (size_t k = 0; k < iov[i].iov_len; k += PAGE)
+			if (!page_is_one((const uint8_t *)iov[i].iov_base + k))
+				w->failed = true;
+		at += iov[i].iov_len;
+	}
+	fs_read_end(w->fx->fs, &rd);
+	if (at != (size_t)n)
+		w->failed = true;
+}
+
+static void *work(void *arg)
+{
+	struct worker *w = arg;
+	struct fsfix_random rnd = { w->seed };
+
+	for (unsigned i = 0; i < ROUNDS && !w->failed; i++)
+		work_once(w, &rnd);
+	return NULL;
+}
+
+/* Writers, readers without copying, commits and snapshots at the same time. */
+static void test_file_threads(void **state)
+{
+	struct fsfix *fx = *state;
+	const uint64_t common = fsfix_file(fx, fx->root, "common");
+	struct worker w[WORKERS];
+	pthread_t thread[WORKERS];
+	struct fs_snapshot snap;
+
+	for (unsigned i = 0; i < WORKERS; i++) {
+		const char name[2] = { (char)('a' + i), 0 };
+
+		w[i] = (struct worker){ .fx = fx, .common = common, .seed = (uint8_t)(1 + 60 * i) };
+		w[i].own = fsfix_file(fx, fx->root, name);
+		assert_int_equal(thread_start(&thread[i], "work", work, &w[i]), 0);
+	}
+	for (unsigned i = 0; i < 20; i++) {
+		assert_int_equal(fs_snap_create(fx->fs, "s", "", &snap), 0);
+		assert_int_equal(fs_sync(fx->fs), 0);
+		assert_int_equal(fs_snap_delete(fx->fs, "s"), 0);
+		assert_true(reclaim_run(fx->fs) >= 0);
+	}
+	for (unsigned i = 0; i < WORKERS; i++) {
+		thread_join(thread[i]);
+		assert_false(w[i].failed);
+	}
+}
+
 int main(void)
 {
 #define IN(where, fn) cmocka_unit_test_setup_teardown(fn, where, teardown)
@@ -1012,6 +1107,7 @@ int main(void)
 		IN(setup, test_file_copy_refuses_and_ends),
 		IN(setup, test_file_write_kills_privileges),
 		IN(setup_image, test_file_fsync_survives_a_crash),
+		IN(setup, test_file_threads),
 		IN(setup, test_file_model),
 		IN(setup_image, test_file_model_image),
 	};

@@ -171,7 +171,7 @@ static int load(struct fsfix *fx, uint64_t ino, struct inode *in)
 	return itable_load(in);
 }
 
-/* The last number given back is the next one given out, each time with a new generation; also after a crash. */
+/* The last number given back is the next one given out, with a new generation; after a crash, too. */
 static void test_itable_numbers_are_used_again(void **state)
 {
 	struct fsfix *fx = *state;
@@ -270,7 +270,7 @@ static void test_itable_copy_refs_all_roots(void **state)
 
 /* ------------------------------------------------------------------ cost */
 
-/* Many inodes in a table with a snapshot on each size: no change takes more than was promised for it. */
+/* Many inodes, and snapshots at several sizes: no change takes more than was promised for it. */
 static void test_itable_cost_holds(void **state)
 {
 	struct fsfix *fx = *state;
@@ -296,7 +296,8 @@ int main(void)
 		cmocka_unit_test(test_itable_record_keeps_everything),
 		cmocka_unit_test(test_itable_device_numbers),
 		cmocka_unit_test(test_itable_contradictions_are_refused),
-		cmocka_unit_test_setup_teardown(test_itable_numbers_are_used_again, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_itable_numbers_are_used_again, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_itable_damaged_free_list, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_itable_copy_refs_all_roots, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_itable_cost_holds, setup, teardown),
