@@ -15,7 +15,7 @@
 
 #define STEP_MIN ((UINT64_C(1) << 20) / PMFS_PAGE_SIZE)
 #define STEP_MAX ((UINT64_C(64) << 20) / PMFS_PAGE_SIZE)
-#define FREEING_MIN 64u
+#define FREEING_MIN 256u
 #define FREEING_MAX 16384u
 #define MAP_SLACK 48u
 #define TRIM_SLACK 256u /* so that a mount in use does not punch and back the same frames in turn */

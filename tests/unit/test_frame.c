@@ -213,7 +213,7 @@ static void test_frame_first_ones_stand_in_a_row(void **state)
 /* The reserves are there from the beginning, each class leaves what is not its own, and the sum is the limit. */
 static void test_frame_each_class_has_its_share(void **state)
 {
-	const uint64_t limit = 8192;
+	const uint64_t limit = 16384;
 	struct frame_stats st;
 	struct region *rg;
 	struct frames *fr;
@@ -226,7 +226,7 @@ static void test_frame_each_class_has_its_share(void **state)
 	assert_int_equal(st.freeing_reserve, limit / 64);
 	assert_true(st.map_reserve >= 100 + 16);
 	assert_true(st.free >= st.freeing_reserve + 48);
-	assert_true(st.available > limit - FIRST - 400 && st.available < limit - FIRST - 200);
+	assert_true(st.available > limit - FIRST - 700 && st.available < limit - FIRST - 400);
 
 	while (frames_reserve(fr, FRAME_NORMAL, 1) == 0)
 		n++;
@@ -264,8 +264,9 @@ static void test_frame_smallest_image_has_room(void **state)
 
 	(void)state;
 	open_image(PMFS_MIN_FRAMES, 0, &rg, &fr);
-	assert_true(stat_of(fr).available > PMFS_MIN_FRAMES / 4 * 3);
-	assert_int_equal(frames_reserve(fr, FRAME_NORMAL, PMFS_MIN_FRAMES / 4 * 3), 0);
+	/* 64 for who gives things back, 256 for who removes them, nodes for the map. */
+	assert_true(stat_of(fr).available > PMFS_MIN_FRAMES / 2);
+	assert_int_equal(frames_reserve(fr, FRAME_NORMAL, PMFS_MIN_FRAMES / 2), 0);
 	close_both(rg, fr);
 }
 
