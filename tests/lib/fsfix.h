@@ -57,8 +57,8 @@ void fsfix_expect(struct fsfix *fx, uint64_t id, uint64_t off, const void *buf, 
 uint64_t fsfix_size(struct fsfix *fx, uint64_t id);
 
 /*
- * Pseudo random numbers that are the same everywhere.  The seed is PMFS_SEED of the environment or the
- * default, and is printed.
+ * Pseudo random numbers that are the same everywhere.  The seed is PMFS_SEED of the environment or
+ * the default, and is printed.
  */
 struct fsfix_random {
 	uint64_t state;

@@ -171,7 +171,7 @@ static int load(struct fsfix *fx, uint64_t ino, struct inode *in)
 	return itable_load(in);
 }
 
-/* The last number given back is the next one given out, with a new generation; after a crash, too. */
+/* The last number given back is given out next, with a new generation; after a crash, too. */
 static void test_itable_numbers_are_used_again(void **state)
 {
 	struct fsfix *fx = *state;
