@@ -14,27 +14,32 @@
 #include "ctl/rundir.h"
 
 #define STEP_MS 50
+/* A process that ends has no open files any more while its locks last, so nobody seems to hold them. */
+#define WAIT_NOBODY_MS 2000
 #define GIB (UINT64_C(1) << 30)
 
 /* After -EBUSY: wait a little and return true when trying again makes sense; else the words are in err. */
 static bool may_retry(const char *path, struct store_error *err, unsigned int *waited_ms)
 {
 	const struct timespec step = {.tv_nsec = STEP_MS * 1000 * 1000};
+	enum rundir_holder kind;
 	struct rundir_info holder;
 	char comm[20] = "", name[32]; /* the kernel keeps 15 bytes of a name */
 	FILE *f;
 
-	switch (rundir_holder(err->holder, &holder)) {
+	kind = rundir_holder(err->holder, &holder);
+	if ((kind == HOLDER_LEAVING && *waited_ms < IMAGE_WAIT_MS) ||
+	    (err->holder <= 0 && *waited_ms < WAIT_NOBODY_MS)) {
+		nanosleep(&step, NULL);
+		*waited_ms += STEP_MS;
+		return true;
+	}
+	switch (kind) {
 	case HOLDER_MOUNTED:
 		snprintf(err->text, sizeof(err->text), "%.100s is in use: process %d has it mounted on %.60s; unmount that first",
 			 path, err->holder, holder.dir);
 		return false;
 	case HOLDER_LEAVING:
-		if (*waited_ms < IMAGE_WAIT_MS) {
-			nanosleep(&step, NULL);
-			*waited_ms += STEP_MS;
-			return true;
-		}
 		snprintf(err->text, sizeof(err->text),
 			 "%.100s is in use: process %d, which serves no mount any more or not yet, does not let go of it",
 			 path, err->holder);
@@ -57,10 +62,15 @@ static bool may_retry(const char *path, struct store_error *err, unsigned int *w
 	return false;
 }
 
+/* The words, with the image in front of them. */
 static void say(const char *path, int rc, struct store_error *err)
 {
-	if (!*err->text)
-		snprintf(err->text, sizeof(err->text), "%.180s: %s", path, strerror(-rc));
+	char text[sizeof(err->text)];
+
+	if (!strncmp(err->text, path, strlen(path)))
+		return;
+	memcpy(text, err->text, sizeof(text));
+	snprintf(err->text, sizeof(err->text), "%.120s: %.130s", path, *text ? text : strerror(-rc));
 }
 
 int image_open_fs(struct fs **out, const struct fs_config *cfg, struct store_error *err)

@@ -13,7 +13,7 @@
 
 /*
  * As fs_open(), store_open() and store_format(), but -EBUSY only when the holder does not let go.  err->text is filled in whatever the
- * error is, and names the image.
+ * error is, and begins with the image's path.
  */
 int image_open_fs(struct fs **out, const struct fs_config *cfg, struct store_error *err);
 int image_open_store(struct store **out, const struct store_config *cfg, struct store_error *err);

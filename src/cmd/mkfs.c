@@ -35,8 +35,8 @@ static int make(struct cli *cli, const char *path, struct store_format *how)
 	if (rc == -EEXIST)
 		return cli_fail(cli, OUTCOME_EXISTS, "%s exists and is not empty; overwrite it with --force", path);
 	if (rc == -EINVAL)
-		return cli_fail(cli, OUTCOME_USAGE, "can't make an image of %s: %s", units_format_size(text, sizeof(text),
-				how->limit_bytes), err.text);
+		return cli_usage(cli, "can't make an image of %s: %s", units_format_size(text, sizeof(text), how->limit_bytes),
+				 err.text);
 	if (rc)
 		return cli_fail(cli, (int)outcome_of_errno(rc), "can't make the image: %s", err.text);
 	if (!cli->json && !cli->quiet)

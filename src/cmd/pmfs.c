@@ -212,8 +212,8 @@ static int open_fs(struct daemon *d)
 	if (rc == -ENOENT)
 		return cli_fail(d->cli, OUTCOME_NOT_FOUND, "there is no image %s; make it with --create or mkfs.pmfs", d->source);
 	if ((rc == -EROFS || rc == -EACCES) && !d->mo.read_only)
-		return cli_fail(d->cli, OUTCOME_NOT_PERMITTED, "can't mount %s for writing: %s; try -o ro", d->source, err.text);
-	return cli_fail(d->cli, (int)outcome_of_open(rc), "can't mount %s: %s", d->source, err.text);
+		return cli_fail(d->cli, OUTCOME_NOT_PERMITTED, "can't mount it for writing: %s; try -o ro", err.text);
+	return cli_fail(d->cli, (int)outcome_of_open(rc), "can't mount it: %s", err.text);
 }
 
 static int mount_outcome(int rc)
@@ -258,9 +258,10 @@ static int run_front(struct daemon *d)
 	int rc;
 
 	rc = front_new(&d->front, &cfg, text);
+	if (rc && *text)
+		return cli_fail(d->cli, mount_outcome(rc), "%s", text);
 	if (rc)
-		return cli_fail(d->cli, mount_outcome(rc), "can't mount %s on %s: %s", d->source, d->dir,
-				*text ? text : strerror(-rc));
+		return cli_fail(d->cli, mount_outcome(rc), "can't mount on %s: %s", d->dir, strerror(-rc));
 	d->host = (struct ctl_host){
 		.fs = d->fs,
 		.dedup = d->dedup,
@@ -321,7 +322,8 @@ static int serve(struct daemon *d)
 	if (d->dedup)
 		dedup_free(d->dedup);
 	status = close_fs(d, status);
-	log_info("%s is no longer mounted on %s", d->source, d->dir);
+	if (atomic_load(&d->serving))
+		log_info("%s is no longer mounted on %s", d->source, d->dir);
 	rundir_remove(&d->rundir);
 	return status;
 }
@@ -412,7 +414,9 @@ static int find_image(struct daemon *d, const char *arg)
 
 static int find_dir(struct daemon *d, const char *arg)
 {
+	struct rundir_info info;
 	struct stat st;
+	dev_t dev;
 
 	if (!realpath(arg, d->dir) || stat(d->dir, &st)) {
 		if (errno == ENOENT)
@@ -424,7 +428,12 @@ static int find_dir(struct daemon *d, const char *arg)
 	}
 	if (!S_ISDIR(st.st_mode))
 		return cli_fail(d->cli, OUTCOME_NOT_FOUND, "can't mount on %s: it is not a directory", arg);
-	if (mountinfo_dev_at(d->dir, MOUNT_TYPE))
+	dev = mountinfo_dev_at(d->dir, MOUNT_TYPE);
+	/* The kernel may know the attributes of a dead mount's root for ever. */
+	if (dev && rundir_find_dev(dev, -1, &info))
+		return cli_fail(d->cli, OUTCOME_BUSY,
+				"%s is still the mount of a daemon that is gone; take it away: fusermount3 -uz %s", arg, arg);
+	if (dev)
 		return cli_fail(d->cli, OUTCOME_BUSY, "there is a pmfs mounted on %s already; unmount it first, or choose another directory", arg);
 	return OUTCOME_DONE;
 }
@@ -487,7 +496,6 @@ struct dead {
 static int warn_dead(void *arg, const struct mount_entry *m)
 {
 	const struct dead *dead = arg;
-	struct stat st;
 
 	if (strcmp(m->type, MOUNT_TYPE))
 		return 0;
@@ -495,7 +503,7 @@ static int warn_dead(void *arg, const struct mount_entry *m)
 		if (dead->list->devs[i] == m->dev)
 			return 0;
 	}
-	if (m->uid == (long)geteuid() && stat(m->dir, &st) && errno == ENOTCONN)
+	if (m->uid == (long)geteuid())
 		cli_warn(dead->cli, "%s is mounted, but its daemon is gone; take it away: fusermount3 -uz %s", m->dir, m->dir);
 	return 0;
 }

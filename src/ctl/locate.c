@@ -96,6 +96,8 @@ static int of_files(const struct found *f, struct rundir_info *info)
 {
 	char path[PATH_MAX], *slash;
 
+	if (strcmp(f->type, MOUNT_TYPE_FILES))
+		return -ENOENT;
 	snprintf(path, sizeof(path), "%s", f->dir);
 	slash = strrchr(path, '/');
 	if (!slash || strcmp(slash, "/files"))
@@ -124,7 +126,7 @@ static void look(const char *path, struct located *l)
 		fail(l, OUTCOME_FAILED, "can't find out which mount %s is in; is /proc mounted?", path);
 		return;
 	}
-	if (strcmp(f.type, MOUNT_TYPE)) {
+	if (strcmp(f.type, MOUNT_TYPE) && strcmp(f.type, MOUNT_TYPE_FILES)) {
 		fail(l, OUTCOME_NOT_FOUND, "%s is not inside a pmfs mount (it is %s); mount one with: pmfs IMAGE DIR", path, f.type);
 		return;
 	}

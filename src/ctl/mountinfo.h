@@ -10,6 +10,7 @@
 #include <sys/types.h>
 
 #define MOUNT_TYPE "fuse.pmfs"
+#define MOUNT_TYPE_FILES "fuse.pmfs-control" /* RUNTIME/files */
 
 /* Strings have their escapes undone and live as long as the call of fn. */
 struct mount_entry {

@@ -454,6 +454,9 @@ static int op_dedup_pause(struct ops_call *call, bool pause)
 	if (need_right(call, pause ? "pause dedup" : "resume dedup"))
 		return call->exit;
 	rc = dedup_pause(call->host->dedup, pause);
+	if (rc == -ESRCH)
+		return call_fail(call, OUTCOME_NOT_FOUND, "dedup is not running on %s; start it: pmfs-ctl dedup %s start",
+				 call->host->mountpoint, call->host->mountpoint);
 	if (rc)
 		return call_errno(call, rc, pause ? "pause dedup" : "resume dedup");
 	call->data = report_dedup(call->host);

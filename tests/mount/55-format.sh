@@ -19,12 +19,12 @@ ln -s "$(printf 'x%.0s' $(seq 1000))" "$M/long-link"
 ln -s short "$M/short-link"
 mkfifo "$M/fifo"
 [ "$(id -u)" -ne 0 ] || mknod "$M/null" c 1 3
-truncate -s 3G "$M/sparse"
-printf 'middle' | dd of="$M/sparse" bs=1 seek=2000000000 conv=notrunc status=none
+truncate -s 80M "$M/sparse"
+printf 'middle' | dd of="$M/sparse" bs=1 seek=60000000 conv=notrunc status=none
 head -c 5000000 /dev/urandom >"$M/random"
 printf 'tiny' >"$M/tiny"
 chmod 4751 "$M/tiny"
-truncate -s 100M "$M/sparse2"
+truncate -s 20M "$M/sparse2"
 pmfs-snap -q create "$M" first -m "the first one"
 tree_sums "$M" >"$T/first"
 rm -r "$M/many"

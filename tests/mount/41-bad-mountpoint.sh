@@ -1,0 +1,111 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-2-Clause
+# Nothing to mount on, or no way to mount: one line, the right exit status, no daemon left.
+# shellcheck source=tests/mount/lib.sh
+. "$(dirname "$0")/lib.sh"
+M=$T/mnt
+mkdir "$M"
+make_image "$T/img" 64M
+
+none_left() {
+	expect_ok pmfs
+	! grep -qF "$T" "$OUT" || fail 'a daemon is left'
+	check_image "$T/img"
+}
+
+say 'missing, not a directory, in use'
+expect_fail 5 pmfs "$T/img" "$T/missing"
+expect_text "$T/missing"
+: >"$T/file"
+expect_fail 5 pmfs "$T/img" "$T/file"
+expect_text 'not a directory'
+ln -s "$T/nowhere" "$T/link"
+expect_fail 5 pmfs "$T/img" "$T/link"
+mount_pmfs ram "$M" size=64M
+expect_fail 7 pmfs "$T/img" "$M"
+umount_pmfs "$M"
+none_left
+
+say 'through a link, with blanks and other characters in the name'
+mkdir "$T/a b\\c	d\"e"
+ln -s "$T/a b\\c	d\"e" "$T/good"
+expect_ok pmfs "$T/img" "$T/good"
+expect_ok pmfs-snap create "$T/good" s
+expect_ok pmfs-ctl df "$T/a b\\c	d\"e"
+expect_ok pmfs --json
+umount "$T/a b\\c	d\"e"
+none_left
+
+say 'over a directory that has something in it, and under a second mount'
+mkdir "$M/below"
+: >"$M/below/file"
+mount_pmfs "$T/img" "$M"
+[ ! -e "$M/below" ] || fail 'what is below shows'
+umount_pmfs "$M"
+[ -e "$M/below/file" ] || fail 'what is below is gone'
+
+if [ "$(id -u)" != 0 ]; then
+	exit 0
+fi
+
+say 'no /dev/fuse, or no right to it'
+if unshare -m true 2>/dev/null; then
+	no_device() {
+		# shellcheck disable=SC2016
+		unshare -m sh -c 'mount -t tmpfs none /dev && exec "$@"' sh "$@"
+	}
+	closed_device() {
+		# shellcheck disable=SC2016
+		unshare -m sh -c 'mount -t tmpfs none /dev && mknod -m 600 /dev/fuse c 10 229 && mknod -m 666 /dev/null c 1 3 &&
+			exec setpriv --reuid=65534 --regid=65534 --clear-groups "$@"' sh "$@"
+	}
+	expect_fail 1 no_device pmfs "$T/img" "$M"
+	expect_text '/dev/fuse'
+	expect_fail 1 no_device pmfs doctor
+	expect_text 'mounting can'
+	chmod 755 "$T"
+	if setpriv --reuid=65534 --regid=65534 --clear-groups test -x "$(command -v pmfs)"; then
+		chmod 666 "$T/img"
+		expect_fail 9 closed_device "$(command -v pmfs)" "$T/img" "$M"
+		expect_text '/dev/fuse'
+	fi
+	none_left
+fi
+
+say 'a user'
+chmod 755 "$T"
+as() {
+	setpriv --reuid=65534 --regid=65534 --clear-groups env -u XDG_RUNTIME_DIR "$@"
+}
+if as test -x "$(command -v pmfs)"; then
+	mkdir "$T/user"
+	cp "$T/img" "$T/user/img"
+	mkdir "$T/user/mnt"
+	chown -R 65534:65534 "$T/user"
+	say '  may not mount on what is not his'
+	chmod 755 "$M"
+	expect_fail 9 as "$(command -v pmfs)" "$T/user/img" "$M"
+	say '  may not ask for dev, suid, nor for allow_other unless fuse.conf has it'
+	expect_fail 9 as "$(command -v pmfs)" "$T/user/img" "$T/user/mnt" -o dev
+	expect_fail 9 as "$(command -v pmfs)" "$T/user/img" "$T/user/mnt" -o suid
+	if ! grep -qs '^user_allow_other' /etc/fuse.conf; then
+		expect_fail 9 as "$(command -v pmfs)" "$T/user/img" "$T/user/mnt" -o allow_other
+		expect_text user_allow_other
+	fi
+	say '  may mount on what is his, and root sees it in the list'
+	expect_ok as "$(command -v pmfs)" "$T/user/img" "$T/user/mnt"
+	as sh -c "echo his >$T/user/mnt/file"
+	expect_ok as "$(command -v pmfs-snap)" create "$T/user/mnt" s
+	expect_ok as "$(command -v pmfs)"
+	expect_text "$T/user/mnt" "$OUT"
+	expect_ok pmfs
+	expect_text "$T/user/mnt" "$OUT"
+	pid=$(awk -v d="$T/user/mnt" '$4 == d { print $1 }' "$OUT")
+	STARTED+=("$pid")
+	expect_equal "$(stat -c %u "/tmp/pmfs-65534/$pid")" 65534 'owner of the runtime directory'
+	say '  and root may use the tools on it'
+	expect_ok pmfs-snap list "$T/user/mnt"
+	as fusermount3 -u "$T/user/mnt"
+	wait_gone "$pid" || fail 'the daemon goes on'
+	check_image "$T/user/img"
+fi
