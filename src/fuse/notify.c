@@ -126,6 +126,7 @@ void front_snapshot_gone(struct front *fr, const char *name, uint64_t root_id)
 	struct timespec ts;
 	int rc = 0;
 
+	/* Who has something of it open keeps that, as with an unlinked file; by name it is gone. */
 	(void)root_id;
 	clock_gettime(CLOCK_REALTIME, &ts);
 	atomic_store(&fr->snapdir_changed_ns, (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec);
