@@ -210,7 +210,8 @@ static int snap_change(struct fs *fs, struct volume *vol, uint32_t state, const 
 	struct txn tx;
 	int rc;
 
-	rc = txn_begin(fs->st, &tx, state == PMFS_VOL_DYING ? FRAME_FREEING : FRAME_NORMAL,
+	/* Deleting one is the way out when there is no space left. */
+	rc = txn_begin(fs->st, &tx, state == PMFS_VOL_DYING ? FRAME_RECLAIM : FRAME_NORMAL,
 		       VOLUME_ROW_COST);
 	if (rc)
 		return rc;

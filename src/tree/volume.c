@@ -313,7 +313,7 @@ struct volume *volume_next(struct fs *fs, uint64_t after)
 	rw_rdlock(&fs->volumes_lock);
 	for (vol = fs->volumes; vol && vol->id <= after; vol = vol->next)
 		;
-	if (vol && atomic_load(&vol->state) != PMFS_VOL_DYING)
+	if (vol)
 		atomic_fetch_add(&vol->users, 1);
 	rw_unlock(&fs->volumes_lock);
 	return vol;

@@ -79,7 +79,7 @@ int volume_erase_row(struct txn *tx, struct volume *vol);
 void volume_remove(struct volume *vol);
 /* A dying volume without users that is not stuck, NULL: none.  Only the reclaimer makes it go away. */
 struct volume *volume_next_dying(struct fs *fs);
-/* The volumes with an id above `after`, in their order, dying ones included; adds a user unless it is dying.  NULL: no more. */
+/* The first volume with an id above `after`, dying ones included; adds a user.  NULL: no more. */
 struct volume *volume_next(struct fs *fs, uint64_t after);
 
 #endif
