@@ -14,6 +14,7 @@
 #include <linux/falloc.h>
 
 #include "base/bits.h"
+#include "base/fault.h"
 #include "base/hash.h"
 #include "base/thread.h"
 #include "lib/fsfix.h"
@@ -696,6 +697,76 @@ static void test_file_fsync_survives_a_crash(void **state)
 	free(buf);
 }
 
+/* ------------------------------------------------------------------ a failing host */
+
+/* What the calls below do until one of them fails. */
+static int some_changes(struct fsfix *fx, uint64_t a, uint64_t b, const uint8_t *buf)
+{
+	struct fs_snapshot snap;
+	ssize_t n;
+	int rc;
+
+	n = fs_write(fx->fs, a, 100, buf, 5 * PAGE, 0);
+	if (n < 0)
+		return (int)n;
+	rc = fs_snap_create(fx->fs, "s", "", &snap);
+	if (rc)
+		return rc;
+	n = fs_copy_range(fx->fs, a, 0, b, PAGE, 4 * PAGE);
+	if (n < 0)
+		return (int)n;
+	rc = fs_fallocate(fx->fs, a, PUNCH, 50, 2 * PAGE);
+	if (!rc)
+		rc = truncate_to(fx, a, 3 * PAGE + 1);
+	if (!rc)
+		rc = fs_fallocate(fx->fs, b, KEEP, 8 * PAGE, 3 * PAGE);
+	if (!rc)
+		rc = fs_sync(fx->fs);
+	return rc;
+}
+
+/*
+ * The Nth write to the image fails, until there is no Nth any more.  What is left of it is a
+ * consistent filesystem, and what was durable before.
+ */
+static void test_file_writes_to_the_host_fail(void **state)
+{
+	uint8_t *buf = pattern(6 * PAGE, 12);
+	bool failed = true;
+
+	(void)state;
+	for (uint64_t nth = 1; failed; nth++) {
+		struct fsfix fx;
+		uint64_t a, b;
+
+		fsfix_image(&fx, 0);
+		a = fsfix_file(&fx, fx.root, "a");
+		b = fsfix_file(&fx, fx.root, "b");
+		fsfix_write(&fx, b, 0, buf, 6 * PAGE);
+		assert_int_equal(fs_sync(fx.fs), 0);
+		fault_reset();
+		if (fault_arm("region.write", nth, EIO)) {
+			fsfix_free(&fx);
+			free(buf);
+			skip();
+		}
+		failed = some_changes(&fx, a, b, buf) != 0;
+		assert_true(failed == (fault_count("region.write") >= nth));
+		fault_reset();
+		/* It may be given up, or closed and then perhaps with an error. */
+		if (nth % 2)
+			fsfix_crash(&fx);
+		else
+			(void)fs_close(fx.fs);
+		fsfix_start(&fx);
+		fsfix_check(&fx);
+		b = fsfix_find(&fx, fx.root, "b");
+		fsfix_expect(&fx, b, 0, buf, PAGE);
+		fsfix_free(&fx);
+	}
+	free(buf);
+}
+
 /* ------------------------------------------------------------------ against a model */
 
 #define FILES 4u
@@ -1107,6 +1178,7 @@ int main(void)
 		IN(setup, test_file_copy_refuses_and_ends),
 		IN(setup, test_file_write_kills_privileges),
 		IN(setup_image, test_file_fsync_survives_a_crash),
+		cmocka_unit_test(test_file_writes_to_the_host_fail),
 		IN(setup, test_file_threads),
 		IN(setup, test_file_model),
 		IN(setup_image, test_file_model_image),
