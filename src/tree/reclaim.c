@@ -519,13 +519,16 @@ void reclaim_kick(struct fs *fs)
 	mutex_unlock(&rc->lock);
 }
 
+int reclaim_step(struct fs *fs)
+{
+	return fs->rc ? any_step(fs->rc, true) : 0;
+}
+
 int reclaim_run(struct fs *fs)
 {
-	int steps = 0, err = 0;
+	int steps = 0, err;
 
-	if (!fs->rc)
-		return 0;
-	while ((err = any_step(fs->rc, true)) > 0)
+	while ((err = reclaim_step(fs)) > 0)
 		steps++;
 	return err ? err : steps;
 }

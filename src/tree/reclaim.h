@@ -24,7 +24,9 @@ void reclaim_stop(struct fs *fs); /* in the middle of things if need be */
 void reclaim_inode(struct fs *fs, struct volume *vol, uint64_t ino);
 /* Something died: wake the thread. */
 void reclaim_kick(struct fs *fs);
-/* Do all there is to do, in the calling thread.  Returns steps done or an error. */
+/* Do one step of what there is to do, in the calling thread.  1: done; 0: there is nothing; an error. */
+int reclaim_step(struct fs *fs);
+/* Do all of it.  Returns steps done or an error. */
 int reclaim_run(struct fs *fs);
 /* What is waiting: dying volumes and orphans being given back. */
 uint64_t reclaim_backlog(struct fs *fs);
