@@ -60,8 +60,11 @@ void request_fail(fuse_req_t req, enum front_op op, int err)
 
 	if (err)
 		__atomic_fetch_add(&fr->ops[op].errors, 1, __ATOMIC_RELAXED);
-	if (err == -EIO || err == -EBADMSG || err == -EUCLEAN)
+	if (err == -EIO || err == -EBADMSG || err == -EUCLEAN) {
 		log_limited(LOG_LEVEL_ERR, fr->ops[op].name, "%s: %s", fr->ops[op].name, strerror(-err));
+		/* A program that reads a file knows what EIO is, and nothing of checksums. */
+		err = -EIO;
+	}
 	fuse_reply_err(req, -err);
 }
 
