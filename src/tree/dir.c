@@ -8,7 +8,8 @@
 #include "tree/dir_page.h"
 #include "tree/dir_walk.h"
 
-/* New pages of one insertion, each level split and the root once more; and what a removal takes out. */
+/* New pages of one insertion, each level split and the root once more; and what a removal takes
+ * out. */
 #define PAGES_NEW_MAX (DIR_LEVELS + 1)
 #define PAGES_GONE_MAX (2 * DIR_LEVELS)
 
@@ -81,7 +82,8 @@ int dir_descend(struct inode *dir, uint64_t key, struct dir_path *path, const un
 		const unsigned i = dir_node_search(pg, key);
 
 		path->at[path->depth].child = i;
-		/* upper stays above key, whatever the page holds: so whoever goes on at upper gets on. */
+		/* upper stays above key, whatever the page holds: so whoever goes on at upper gets
+		 * on. */
 		if (i + 1 < dir_count(pg))
 			path->upper = MIN(path->upper, le64_get(pg->node.child[i + 1].key));
 		if (i)
@@ -110,7 +112,8 @@ int dir_leaf_copy(struct inode *dir, uint64_t key, struct dir_path *path, union 
 }
 
 /* The node of a path at that depth, for a change. */
-static int node_copy(struct inode *dir, const struct dir_path *path, unsigned depth, union dir_page *out)
+static int node_copy(struct inode *dir, const struct dir_path *path, unsigned depth,
+		     union dir_page *out)
 {
 	int rc = dir_page_copy(dir, path->at[depth].page, out);
 
@@ -130,8 +133,9 @@ static int root_fields_put(struct txn *tx, struct inode *dir, uint64_t pages, ui
 
 	le32_put(&head.pages, (uint32_t)pages);
 	le64_put(&head.free_page, free_page);
-	return ptab_write(tx, &dir->data, NULL, 0, ROOT_FIELDS, (const uint8_t *)&head + ROOT_FIELDS,
-			  ROOT_FIELDS_END - ROOT_FIELDS, NULL);
+	return ptab_write(tx, &dir->data, NULL, 0, ROOT_FIELDS,
+			  (const uint8_t *)&head + ROOT_FIELDS, ROOT_FIELDS_END - ROOT_FIELDS,
+			  NULL);
 }
 
 static void entry_from(const struct dir_rec *rec, struct dir_entry *out)
@@ -184,7 +188,8 @@ static int search_run(struct inode *dir, struct search *s, struct dir_entry *out
 	}
 }
 
-static int search(struct inode *dir, const char *name, size_t len, struct search *s, struct dir_entry *out)
+static int search(struct inode *dir, const char *name, size_t len, struct search *s,
+		  struct dir_entry *out)
 {
 	struct read_section rs;
 	int rc;
@@ -249,11 +254,12 @@ static int fresh_take(struct inode *dir, struct fresh *fr, union dir_page *conte
 }
 
 /*
- * The leaf is full: divide it, and each node above that has no room for one child more.  All is made up in memory first; then the new pages
- * are written, which nothing points to yet, and then the changed ones from the top down.  That way a failure on the way loses no name.
+ * The leaf is full: divide it, and each node above that has no room for one child more.  All is
+ * made up in memory first; then the new pages are written, which nothing points to yet, and then
+ * the changed ones from the top down.  That way a failure on the way loses no name.
  */
-static int insert_split(struct txn *tx, struct inode *dir, struct dir_path *path, union dir_page *leaf,
-			const struct dir_rec *rec)
+static int insert_split(struct txn *tx, struct inode *dir, struct dir_path *path,
+			union dir_page *leaf, const struct dir_rec *rec)
 {
 	union dir_page now[DIR_LEVELS], right[DIR_LEVELS], left_of_root;
 	struct fresh fr = { .pages = path->pages, .free_page = path->free_page };
@@ -304,7 +310,8 @@ static int insert_split(struct txn *tx, struct inode *dir, struct dir_path *path
 	return rc;
 }
 
-int dir_insert(struct txn *tx, struct inode *dir, const char *name, size_t len, uint64_t ino, uint8_t type)
+int dir_insert(struct txn *tx, struct inode *dir, const char *name, size_t len, uint64_t ino,
+	       uint8_t type)
 {
 	struct dir_path path;
 	struct dir_entry there;
@@ -324,7 +331,10 @@ int dir_insert(struct txn *tx, struct inode *dir, const char *name, size_t len, 
 	n = bit_find_zero(s.taken, 256, 0);
 	if (n == 256)
 		return -ENOSPC;
-	rec = (struct dir_rec){ .key = s.first + n, .ino = ino, .type = type, .name_len = (uint8_t)len,
+	rec = (struct dir_rec){ .key = s.first + n,
+				.ino = ino,
+				.type = type,
+				.name_len = (uint8_t)len,
 				.name = (const uint8_t *)name };
 
 	if (dir->data.root == VPN_NONE) {
@@ -359,13 +369,16 @@ static int drop_all(struct txn *tx, struct inode *dir)
 	return rc;
 }
 
-/* Put pages that left the tree on the free list, or off the end of the file; root is written afterwards. */
-static int pages_drop(struct txn *tx, struct inode *dir, struct dir_path *path, uint64_t *gone, unsigned n)
+/* Put pages that left the tree on the free list, or off the end of the file; root is written
+ * afterwards. */
+static int pages_drop(struct txn *tx, struct inode *dir, struct dir_path *path, uint64_t *gone,
+		      unsigned n)
 {
 	union dir_page pg;
 	int rc = 0;
 
-	/* The highest first: when it is the last one of the file, its neighbour may be the last one then. */
+	/* The highest first: when it is the last one of the file, its neighbour may be the last one
+	 * then. */
 	for (; n && rc == 0; n--) {
 		unsigned high = 0;
 
@@ -388,7 +401,8 @@ static int pages_drop(struct txn *tx, struct inode *dir, struct dir_path *path, 
 	return rc;
 }
 
-/* The leaf at the end of the path has no entry any more.  As in insert_split(): first all in memory, then the changes. */
+/* The leaf at the end of the path has no entry any more.  As in insert_split(): first all in
+ * memory, then the changes. */
 static int remove_leaf(struct txn *tx, struct inode *dir, struct dir_path *path)
 {
 	uint64_t gone[PAGES_GONE_MAX];
@@ -468,7 +482,8 @@ int dir_remove(struct txn *tx, struct inode *dir, const char *name, size_t len, 
 	return 0;
 }
 
-int dir_replace(struct txn *tx, struct inode *dir, const char *name, size_t len, uint64_t ino, uint8_t type)
+int dir_replace(struct txn *tx, struct inode *dir, const char *name, size_t len, uint64_t ino,
+		uint8_t type)
 {
 	struct dir_path path;
 	struct dir_entry there;
@@ -487,7 +502,8 @@ int dir_replace(struct txn *tx, struct inode *dir, const char *name, size_t len,
 
 /* ------------------------------------------------------------------ walks */
 
-int dir_each(struct inode *dir, uint64_t from, int (*fn)(void *arg, const struct dir_entry *de), void *arg)
+int dir_each(struct inode *dir, uint64_t from, int (*fn)(void *arg, const struct dir_entry *de),
+	     void *arg)
 {
 	struct dir_path path;
 	union dir_page leaf;

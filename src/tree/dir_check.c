@@ -65,12 +65,15 @@ static void check_entry(struct check *ck, const struct dir_rec *rec)
 	if (dir_key(name, rec->name_len) != (rec->key & ~UINT64_C(255)))
 		found(ck, "the key %" PRIu64 " does not belong to its name", rec->key);
 	else if (dir_find(ck->dir, name, rec->name_len, &de) == 0 && de.cookie != rec->key)
-		found(ck, "a name is there twice, with keys %" PRIu64 " and %" PRIu64, de.cookie, rec->key);
+		found(ck, "a name is there twice, with keys %" PRIu64 " and %" PRIu64, de.cookie,
+		      rec->key);
 	if (rec->ino < PMFS_INO_FIRST || rec->ino >> 48)
-		found(ck, "the entry with key %" PRIu64 " names inode %" PRIu64, rec->key, rec->ino);
+		found(ck, "the entry with key %" PRIu64 " names inode %" PRIu64, rec->key,
+		      rec->ino);
 }
 
-static int check_tree(struct check *ck, uint64_t page, unsigned level, uint64_t lower, uint64_t upper)
+static int check_tree(struct check *ck, uint64_t page, unsigned level, uint64_t lower,
+		      uint64_t upper)
 {
 	union dir_page pg;
 	struct dir_rec rec;
@@ -85,7 +88,8 @@ static int check_tree(struct check *ck, uint64_t page, unsigned level, uint64_t 
 	}
 	if (page && (le32_get(pg.head.pages) || le64_get(pg.head.free_page)))
 		found(ck, "page %" PRIu64 " has what only a root has", page);
-	rc = level ? dir_node_check(&pg, lower, upper, ck->pages) : dir_leaf_check(&pg, lower, upper);
+	rc = level ? dir_node_check(&pg, lower, upper, ck->pages)
+		   : dir_leaf_check(&pg, lower, upper);
 	if (rc) {
 		found(ck, "page %" PRIu64 " has entries that can't be", page);
 		return 0;
@@ -101,7 +105,8 @@ static int check_tree(struct check *ck, uint64_t page, unsigned level, uint64_t 
 		found(ck, "the root has one child only");
 	for (unsigned i = 0; i < dir_count(&pg) && rc == 0; i++) {
 		const uint64_t lo = i ? le64_get(pg.node.child[i].key) : lower;
-		const uint64_t hi = i + 1 < dir_count(&pg) ? le64_get(pg.node.child[i + 1].key) : upper;
+		const uint64_t hi =
+			i + 1 < dir_count(&pg) ? le64_get(pg.node.child[i + 1].key) : upper;
 
 		rc = check_tree(ck, le64_get(pg.node.child[i].page), level - 1, lo, hi);
 	}
@@ -171,7 +176,8 @@ int dir_check(struct inode *dir, void (*bad)(void *arg, const char *what), void 
 		if (lost)
 			found(&ck, "nothing leads to %" PRIu64 " of its pages", lost);
 		if (ck.entries != dir->size)
-			found(&ck, "it has %" PRIu64 " entries and counts %" PRIu64, ck.entries, dir->size);
+			found(&ck, "it has %" PRIu64 " entries and counts %" PRIu64, ck.entries,
+			      dir->size);
 	}
 	free(ck.seen);
 	return rc ? rc : ck.findings;

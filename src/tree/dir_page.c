@@ -206,7 +206,8 @@ bool dir_leaf_insert(union dir_page *pg, unsigned at, const struct dir_rec *rec)
 	return true;
 }
 
-void dir_leaf_split(union dir_page *pg, union dir_page *right, unsigned at, const struct dir_rec *rec)
+void dir_leaf_split(union dir_page *pg, union dir_page *right, unsigned at,
+		    const struct dir_rec *rec)
 {
 	const union dir_page old = *pg;
 	const unsigned count = dir_count(&old);
@@ -268,7 +269,8 @@ bool dir_node_insert(union dir_page *pg, unsigned at, uint64_t key, uint64_t pag
 	return true;
 }
 
-uint64_t dir_node_split(union dir_page *pg, union dir_page *right, unsigned at, uint64_t key, uint64_t page)
+uint64_t dir_node_split(union dir_page *pg, union dir_page *right, unsigned at, uint64_t key,
+			uint64_t page)
 {
 	const unsigned half = (DIR_SLOTS + 1) / 2;
 	struct pmfs_dir_child all[DIR_SLOTS + 1];

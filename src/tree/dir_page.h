@@ -2,8 +2,9 @@
 /*
  * dir_page.h - one page of a directory's B+ tree: checks, searches and changes of a copy in memory.
  *
- * Nothing here reads or writes an image or takes a lock.  A page that came from an image goes through dir_head_check() before
- * anything else looks at it, and through dir_leaf_check() or dir_node_check() before it is changed or walked.
+ * Nothing here reads or writes an image or takes a lock.  A page that came from an image goes
+ * through dir_head_check() before anything else looks at it, and through dir_leaf_check() or
+ * dir_node_check() before it is changed or walked.
  */
 #ifndef PMFS_TREE_DIR_PAGE_H
 #define PMFS_TREE_DIR_PAGE_H
@@ -73,15 +74,18 @@ void dir_root_put(union dir_page *pg, uint64_t pages, uint64_t free_page);
 
 /* Put an entry before entry `at`.  False: the leaf is too full, and unchanged. */
 bool dir_leaf_insert(union dir_page *pg, unsigned at, const struct dir_rec *rec);
-/* As it, when it did not fit: what was in pg and the new entry are divided between pg and right, which both become new. */
-void dir_leaf_split(union dir_page *pg, union dir_page *right, unsigned at, const struct dir_rec *rec);
+/* As it, when it did not fit: what was in pg and the new entry are divided between pg and right,
+ * which both become new. */
+void dir_leaf_split(union dir_page *pg, union dir_page *right, unsigned at,
+		    const struct dir_rec *rec);
 void dir_leaf_remove(union dir_page *pg, unsigned at);
 /* Let entry `at` name another inode. */
 void dir_leaf_replace(union dir_page *pg, unsigned at, uint64_t ino, uint8_t type);
 
 /* The same for the child of a node.  dir_node_split() returns the key that divides the halves. */
 bool dir_node_insert(union dir_page *pg, unsigned at, uint64_t key, uint64_t page);
-uint64_t dir_node_split(union dir_page *pg, union dir_page *right, unsigned at, uint64_t key, uint64_t page);
+uint64_t dir_node_split(union dir_page *pg, union dir_page *right, unsigned at, uint64_t key,
+			uint64_t page);
 void dir_node_remove(union dir_page *pg, unsigned at);
 
 #ifdef PMFS_FAULTS

@@ -31,8 +31,10 @@ static inline struct store *dir_store(const struct inode *dir)
 int dir_page_at(struct inode *dir, uint64_t page, const union dir_page **out);
 /* Needs no read section. */
 int dir_page_copy(struct inode *dir, uint64_t page, union dir_page *out);
-/* To the leaf that has or would have key; in a read section.  The directory is not empty.  Pages on the way have passed dir_head_check(). */
-int dir_descend(struct inode *dir, uint64_t key, struct dir_path *path, const union dir_page **leaf);
+/* To the leaf that has or would have key; in a read section.  The directory is not empty.  Pages on
+ * the way have passed dir_head_check(). */
+int dir_descend(struct inode *dir, uint64_t key, struct dir_path *path,
+		const union dir_page **leaf);
 /* A copy of that leaf, which has passed dir_leaf_check(). */
 int dir_leaf_copy(struct inode *dir, uint64_t key, struct dir_path *path, union dir_page *leaf);
 

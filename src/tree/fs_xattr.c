@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The calls of fs.h for extended attributes: which names there are, locks and transactions around xattr.h. */
+/* The calls of fs.h for extended attributes: which names there are, locks and transactions around
+ * xattr.h. */
 #include <errno.h>
 #include <string.h>
 #include <sys/xattr.h>
@@ -71,7 +72,8 @@ static int change_locked(struct fs *fs, struct inode *in, const struct attr_chan
 	struct txn tx;
 	int rc, rc2;
 
-	rc = txn_begin(fs->st, &tx, ch->remove ? FRAME_FREEING : FRAME_NORMAL, XATTR_COST + ITABLE_COST);
+	rc = txn_begin(fs->st, &tx, ch->remove ? FRAME_FREEING : FRAME_NORMAL,
+		       XATTR_COST + ITABLE_COST);
 	if (rc)
 		return rc;
 	rc = itable_own(&tx, in);
@@ -105,7 +107,8 @@ static int change(struct fs *fs, uint64_t id, const struct attr_change *ch)
 	return rc;
 }
 
-int fs_setxattr(struct fs *fs, uint64_t id, const char *name, const void *value, size_t len, int flags)
+int fs_setxattr(struct fs *fs, uint64_t id, const char *name, const void *value, size_t len,
+		int flags)
 {
 	const struct attr_change ch = { .name = name, .value = value, .len = len, .flags = flags };
 

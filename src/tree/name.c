@@ -26,7 +26,8 @@ static void answer(struct fs *fs, struct inode *in, struct fs_attr *out)
 
 /* ------------------------------------------------------------------ looking up */
 
-static int lookup_locked(struct fs *fs, struct inode *dir, const char *name, size_t len, struct inode **out)
+static int lookup_locked(struct fs *fs, struct inode *dir, const char *name, size_t len,
+			 struct inode **out)
 {
 	const unsigned dots = name_dots(name, len);
 	struct dir_entry de;
@@ -38,7 +39,8 @@ static int lookup_locked(struct fs *fs, struct inode *dir, const char *name, siz
 		return inode_get(fs, NODE_ID(dir->vol->id, dir->ino), out);
 	/* The parent of a removed directory may be gone, too, and its number be another's. */
 	if (dots == 2)
-		return dir->nlink ? inode_get(fs, NODE_ID(dir->vol->id, dir->parent), out) : -ENOENT;
+		return dir->nlink ? inode_get(fs, NODE_ID(dir->vol->id, dir->parent), out)
+				  : -ENOENT;
 	rc = entry_find(dir, name, len, &de);
 	if (rc)
 		return rc;
@@ -126,8 +128,9 @@ static void inode_undo(struct fs *fs, struct txn *tx, struct inode *in)
 }
 
 /* An inode with its record stored.  Nothing names it yet, so it needs no lock. */
-static int inode_create(struct fs *fs, struct txn *tx, struct volume *vol, const struct creation *cr,
-			uint32_t nlink, uint64_t parent, struct inode **out)
+static int inode_create(struct fs *fs, struct txn *tx, struct volume *vol,
+			const struct creation *cr, uint32_t nlink, uint64_t parent,
+			struct inode **out)
 {
 	uint64_t ino, generation;
 	struct inode *in;
@@ -163,8 +166,8 @@ static int inode_create(struct fs *fs, struct txn *tx, struct volume *vol, const
 }
 
 /* Locks: dir, exclusively. */
-static int create_locked(struct fs *fs, struct inode *dir, const char *name, size_t len, struct creation *cr,
-			 struct inode **out)
+static int create_locked(struct fs *fs, struct inode *dir, const char *name, size_t len,
+			 struct creation *cr, struct inode **out)
 {
 	const bool is_dir = S_ISDIR(cr->mode);
 	struct dir_entry de;
@@ -182,12 +185,14 @@ static int create_locked(struct fs *fs, struct inode *dir, const char *name, siz
 	if (rc)
 		return rc;
 	creation_inherit(cr, dir);
-	rc = txn_begin(fs->st, &tx, FRAME_NORMAL, CREATE_COST + (cr->target ? FILE_CONTENTS_COST : 0));
+	rc = txn_begin(fs->st, &tx, FRAME_NORMAL,
+		       CREATE_COST + (cr->target ? FILE_CONTENTS_COST : 0));
 	if (rc)
 		return rc;
 	rc = itable_own(&tx, dir);
 	if (rc == 0)
-		rc = inode_create(fs, &tx, dir->vol, cr, is_dir ? 2 : 1, is_dir ? dir->ino : 0, &in);
+		rc = inode_create(fs, &tx, dir->vol, cr, is_dir ? 2 : 1, is_dir ? dir->ino : 0,
+				  &in);
 	if (rc)
 		goto out;
 	rc = dir_insert(&tx, dir, name, len, in->ino, (uint8_t)IFTODT(cr->mode));
@@ -247,8 +252,8 @@ static int mode_check(uint32_t *mode, uint32_t rdev)
 	return major(rdev) >> 12 || minor(rdev) >> 20 ? -EINVAL : 0;
 }
 
-int fs_mknod(struct fs *fs, uint64_t dir, const char *name, size_t len, uint32_t mode, uint32_t rdev,
-	     const struct fs_cred *cred, struct fs_attr *out)
+int fs_mknod(struct fs *fs, uint64_t dir, const char *name, size_t len, uint32_t mode,
+	     uint32_t rdev, const struct fs_cred *cred, struct fs_attr *out)
 {
 	struct creation cr = { .mode = mode, .uid = cred->uid, .gid = cred->gid };
 	int rc = mode_check(&cr.mode, rdev);
@@ -263,7 +268,8 @@ int fs_mknod(struct fs *fs, uint64_t dir, const char *name, size_t len, uint32_t
 int fs_mkdir(struct fs *fs, uint64_t dir, const char *name, size_t len, uint32_t mode,
 	     const struct fs_cred *cred, struct fs_attr *out)
 {
-	struct creation cr = { .mode = S_IFDIR | (mode & 07777), .uid = cred->uid, .gid = cred->gid };
+	struct creation cr = { .mode = S_IFDIR | (mode & 07777), .uid = cred->uid,
+			       .gid = cred->gid };
 
 	return create(fs, dir, name, len, &cr, out);
 }
@@ -271,7 +277,8 @@ int fs_mkdir(struct fs *fs, uint64_t dir, const char *name, size_t len, uint32_t
 int fs_symlink(struct fs *fs, uint64_t dir, const char *name, size_t len, const char *target,
 	       const struct fs_cred *cred, struct fs_attr *out)
 {
-	struct creation cr = { .mode = S_IFLNK | 0777, .uid = cred->uid, .gid = cred->gid, .target = target };
+	struct creation cr = { .mode = S_IFLNK | 0777, .uid = cred->uid, .gid = cred->gid,
+			       .target = target };
 
 	if (!*target)
 		return -ENOENT;
@@ -280,9 +287,11 @@ int fs_symlink(struct fs *fs, uint64_t dir, const char *name, size_t len, const 
 	return create(fs, dir, name, len, &cr, out);
 }
 
-int fs_tmpfile(struct fs *fs, uint64_t dir_id, uint32_t mode, const struct fs_cred *cred, struct fs_attr *out)
+int fs_tmpfile(struct fs *fs, uint64_t dir_id, uint32_t mode, const struct fs_cred *cred,
+	       struct fs_attr *out)
 {
-	struct creation cr = { .mode = S_IFREG | (mode & 07777), .uid = cred->uid, .gid = cred->gid };
+	struct creation cr = { .mode = S_IFREG | (mode & 07777), .uid = cred->uid,
+			       .gid = cred->gid };
 	struct inode *dir, *orphans, *in;
 	struct txn tx;
 	int rc;
@@ -321,8 +330,8 @@ out:
 }
 
 /* Locks: ls has dir and in. */
-static int link_locked(struct fs *fs, struct inode *dir, const char *name, size_t len, struct inode *in,
-		       struct inode *orphans, struct lockset *ls)
+static int link_locked(struct fs *fs, struct inode *dir, const char *name, size_t len,
+		       struct inode *in, struct inode *orphans, struct lockset *ls)
 {
 	struct dir_entry de;
 	struct txn tx;
@@ -364,7 +373,8 @@ out:
 	return rc;
 }
 
-int fs_link(struct fs *fs, uint64_t id, uint64_t dir_id, const char *name, size_t len, struct fs_attr *out)
+int fs_link(struct fs *fs, uint64_t id, uint64_t dir_id, const char *name, size_t len,
+	    struct fs_attr *out)
 {
 	struct lockset ls = { .count = 0 };
 	struct inode *dir, *in, *orphans;
@@ -492,7 +502,8 @@ int fs_rmdir(struct fs *fs, uint64_t dir, const char *name, size_t len)
 
 /* ------------------------------------------------------------------ reading directories */
 
-/* Entries are gathered under the directory's lock and told without it, so that the receiver may look at what they name. */
+/* Entries are gathered under the directory's lock and told without it, so that the receiver may
+ * look at what they name. */
 #define BATCH_BYTES 16384u
 
 struct batch {
@@ -538,9 +549,12 @@ static int batch_tell(const struct batch *b, const struct volume *vol, uint64_t 
 		int rc;
 
 		memcpy(&e, b->buf + at, head);
-		de = (struct fs_dirent){ .name = (const char *)b->buf + at + head, .name_len = e.name_len,
-					 .ino = shown_ino(vol, e.ino), .id = NODE_ID(vol->id, e.ino),
-					 .type = e.type, .next = e.cookie + 1 };
+		de = (struct fs_dirent){ .name = (const char *)b->buf + at + head,
+					 .name_len = e.name_len,
+					 .ino = shown_ino(vol, e.ino),
+					 .id = NODE_ID(vol->id, e.ino),
+					 .type = e.type,
+					 .next = e.cookie + 1 };
 		rc = fn(arg, &de);
 		if (rc)
 			return rc;
@@ -556,8 +570,11 @@ static int tell_dots(const struct inode *dir, uint64_t parent, uint64_t *cookie,
 
 	for (; *cookie < 2; ++*cookie) {
 		const uint64_t ino = *cookie && !root ? parent : dir->ino;
-		struct fs_dirent de = { .name = *cookie ? ".." : ".", .name_len = *cookie + 1, .type = DT_DIR,
-					.ino = shown_ino(dir->vol, ino), .id = NODE_ID(dir->vol->id, ino),
+		struct fs_dirent de = { .name = *cookie ? ".." : ".",
+					.name_len = *cookie + 1,
+					.type = DT_DIR,
+					.ino = shown_ino(dir->vol, ino),
+					.id = NODE_ID(dir->vol->id, ino),
 					.next = *cookie + 1 };
 		int rc;
 
@@ -570,8 +587,8 @@ static int tell_dots(const struct inode *dir, uint64_t parent, uint64_t *cookie,
 	return 0;
 }
 
-int fs_readdir(struct fs *fs, uint64_t id, uint64_t cookie, int (*fn)(void *arg, const struct fs_dirent *de),
-	       void *arg)
+int fs_readdir(struct fs *fs, uint64_t id, uint64_t cookie,
+	       int (*fn)(void *arg, const struct fs_dirent *de), void *arg)
 {
 	struct inode *dir;
 	struct batch b;

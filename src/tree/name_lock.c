@@ -96,7 +96,9 @@ int entry_find(struct inode *dir, const char *name, size_t len, struct dir_entry
 
 	if (rc)
 		return rc;
-	return de->ino >= PMFS_INO_FIRST && de->ino == NODE_INO(de->ino) && de->ino != dir->ino ? 0 : -EUCLEAN;
+	return de->ino >= PMFS_INO_FIRST && de->ino == NODE_INO(de->ino) && de->ino != dir->ino
+		       ? 0
+		       : -EUCLEAN;
 }
 
 int entry_get(struct fs *fs, struct inode *dir, const struct dir_entry *de, struct inode **out)

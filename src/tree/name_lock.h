@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * name_lock.h - the locks of an operation on names: its directories, what the names lead to, and the orphan directory.
+ * name_lock.h - the locks of an operation on names: its directories, what the names lead to, and
+ * the orphan directory.
  *
- *   K1  Inodes are locked in the order of their numbers, the orphan directory last.  (All are in the live volume.)  inode_lock2() does the same.
- *   K2  What a name leads to is known only under the lock of its directory.  When its place in the order has passed by then, it is tried for;
- *       failing that all are let go, taken in order, and the names are looked up once more.
+ *   K1  Inodes are locked in the order of their numbers, the orphan directory last.  (All are in
+ *       the live volume.)  inode_lock2() does the same.
+ *   K2  What a name leads to is known only under the lock of its directory.  When its place in the
+ *       order has passed by then, it is tried for; failing that all are let go, taken in order, and
+ *       the names are looked up once more.
  *
  * The orphan directory (format.h) names every inode whose nlink is 0, "%016x" of its number.
  */
@@ -46,8 +49,9 @@ struct names {
 };
 
 /*
- * Lock the directories and what the names lead to.  -ENOTDIR; -ENOENT: the directory itself has been removed; -EUCLEAN, -EBADMSG.
- * A missing name is no error.  After an error nothing is locked or held.
+ * Lock the directories and what the names lead to.  -ENOTDIR; -ENOENT: the directory itself has
+ * been removed; -EUCLEAN, -EBADMSG.  A missing name is no error.  After an error nothing is locked
+ * or held.
  */
 int names_lock(struct names *n);
 void names_put(struct names *n); /* unlocks what is still locked, and lets go of what was found */

@@ -7,12 +7,13 @@
 
 #include "tree/name_lock.h"
 
-/* Two directories change, and the orphan directory; then the records of what moves and what is replaced. */
+/* Two directories change, and the orphan directory; then the records of what moves and what is
+ * replaced. */
 #define RENAME_COST (2 * (DIR_COST + ITABLE_COST) + 2 * ITABLE_COST + ORPHAN_COST)
 
 /*
- * Is `dir` the directory `top` or below it? 1, 0, error.  Locks: rename_lock, which keeps every `parent` as it is; so those of the
- * directories on the way up are read without their locks.
+ * Is `dir` the directory `top` or below it? 1, 0, error.  Locks: rename_lock, which keeps every
+ * `parent` as it is; so those of the directories on the way up are read without their locks.
  */
 static int is_below(struct fs *fs, const struct inode *dir, const struct inode *top)
 {
@@ -24,7 +25,8 @@ static int is_below(struct fs *fs, const struct inode *dir, const struct inode *
 
 		if (ino == PMFS_INO_ROOT)
 			return 0;
-		/* A ring of parents in a bad image: the mark moves ahead in growing steps until it lies on the ring. */
+		/* A ring of parents in a bad image: the mark moves ahead in growing steps until it
+		 * lies on the ring. */
 		if (ino == mark)
 			return -EUCLEAN;
 		if (++steps == next_mark) {
@@ -91,7 +93,8 @@ static int move_names(struct txn *tx, struct move *m)
 	if (rc)
 		return rc;
 	if (m->exchange)
-		return dir_replace(tx, m->from, name, len, m->dst->ino, (uint8_t)IFTODT(m->dst->mode));
+		return dir_replace(tx, m->from, name, len, m->dst->ino,
+				   (uint8_t)IFTODT(m->dst->mode));
 	return dir_remove(tx, m->from, name, len, NULL);
 }
 
@@ -172,7 +175,8 @@ static int move_locked(struct move *m, unsigned flags)
 	return move_run(m);
 }
 
-static int rename_check(const char *name, size_t len, const char *new_name, size_t new_len, unsigned flags)
+static int rename_check(const char *name, size_t len, const char *new_name, size_t new_len,
+			unsigned flags)
 {
 	int rc;
 

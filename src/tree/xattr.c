@@ -41,7 +41,8 @@ static int rec_next(const uint8_t *buf, size_t len, struct rec *rec)
 	memcpy(&head, buf + rec->at, HEAD);
 	rec->name_len = le16_get(head.name_len);
 	rec->value_len = le32_get(head.value_len);
-	if (rec->name_len == 0 || rec->name_len > PMFS_NAME_MAX || rec->value_len > PMFS_XATTR_VALUE_MAX)
+	if (rec->name_len == 0 || rec->name_len > PMFS_NAME_MAX ||
+	    rec->value_len > PMFS_XATTR_VALUE_MAX)
 		return -EUCLEAN;
 	rec->bytes = HEAD + rec->name_len + rec->value_len;
 	if (rec->bytes > len - rec->at)
@@ -61,7 +62,8 @@ static int compare(const char *name, size_t len, const struct rec *rec)
 }
 
 /* 1: rec is the one of that name; 0: none, and rec->at is its place; -EUCLEAN. */
-static int rec_find(const uint8_t *buf, size_t len, const char *name, size_t name_len, struct rec *rec)
+static int rec_find(const uint8_t *buf, size_t len, const char *name, size_t name_len,
+		    struct rec *rec)
 {
 	int rc;
 
@@ -111,7 +113,8 @@ static int stream_read(struct inode *in, size_t more, uint8_t **out)
 }
 
 /* What is before `from` has not changed. */
-static int stream_write(struct txn *tx, struct inode *in, const uint8_t *buf, size_t len, size_t from)
+static int stream_write(struct txn *tx, struct inode *in, const uint8_t *buf, size_t len,
+			size_t from)
 {
 	const uint64_t pages_before = PAGES(in->xattr_size), pages = PAGES(len);
 	uint8_t page[PMFS_PAGE_SIZE];
@@ -162,7 +165,8 @@ ssize_t xattr_get(struct inode *in, const char *name, void *buf, size_t size)
 	return rc;
 }
 
-int xattr_set(struct txn *tx, struct inode *in, const char *name, const void *value, size_t len, int flags)
+int xattr_set(struct txn *tx, struct inode *in, const char *name, const void *value, size_t len,
+	      int flags)
 {
 	const size_t name_len = strlen(name), before = in->xattr_size;
 	const size_t bytes = HEAD + name_len + len;
@@ -274,7 +278,8 @@ int xattr_check(struct inode *in, void (*bad)(void *arg, const char *what), void
 	else if (rc == 0)
 		rc = -EUCLEAN;
 	if (rc == -EUCLEAN || rc == -EBADMSG) {
-		snprintf(what, sizeof(what), "inode %llu: the pages of its extended attributes are damaged",
+		snprintf(what, sizeof(what),
+			 "inode %llu: the pages of its extended attributes are damaged",
 			 (unsigned long long)in->ino);
 		bad(arg, what);
 		return 1;
@@ -289,7 +294,8 @@ int xattr_check(struct inode *in, void (*bad)(void *arg, const char *what), void
 		}
 	}
 	if (rc) {
-		snprintf(what, sizeof(what), "inode %llu: its extended attributes are no list of names and values",
+		snprintf(what, sizeof(what),
+			 "inode %llu: its extended attributes are no list of names and values",
 			 (unsigned long long)in->ino);
 		bad(arg, what);
 		findings = 1;

@@ -164,7 +164,8 @@ static void test_dir_finds_what_was_put_in(void **state)
 	assert_int_equal(insert(e, "a", 12), -EEXIST);
 	assert_true(e->dir.size == 1);
 	assert_int_equal(dir_find(&e->dir, "axyz", 1, &de), 0);
-	assert_true(de.ino == 11 && de.type == DT_REG && de.name_len == 1 && de.cookie >= PMFS_DIR_KEY_MIN);
+	assert_true(de.ino == 11 && de.type == DT_REG && de.name_len == 1 &&
+		    de.cookie >= PMFS_DIR_KEY_MIN);
 	assert_string_equal(de.name, "a");
 	assert_int_equal(dir_find(&e->dir, "axyz", 2, &de), -ENOENT);
 	assert_int_equal(replace(e, "a", 99), 0);
@@ -262,8 +263,8 @@ static void test_dir_of_very_many(void **state)
 	assert_int_equal(dir_leaf_copy(&e->dir, 1 << 20, &path, &leaf), 0);
 	assert_true(path.depth == 3);
 	assert_int_equal(ptab_count(e->fs.st, &e->dir.data, &file_pages), 0);
-	print_message("%u entries in %" PRIu64 " pages, depth %u, %" PRIu64 " frames at most\n", MANY,
-		      file_pages, path.depth, e->most_frames);
+	print_message("%u entries in %" PRIu64 " pages, depth %u, %" PRIu64 " frames at most\n",
+		      MANY, file_pages, path.depth, e->most_frames);
 	assert_true(file_pages < MANY / 50);
 	for (unsigned i = 0; i < MANY; i += 3) {
 		snprintf(name, sizeof(name), "file-%u", i);
@@ -323,7 +324,8 @@ static struct model_entry *names_make(struct fsfix_random *rnd)
 	assert_non_null(m);
 	for (unsigned i = 0; i < NAMES; i++) {
 		size_t len = (size_t)snprintf(m[i].name, sizeof(m[i].name), "%u-", i);
-		const size_t want = fsfix_random(rnd) % 4 ? fsfix_random(rnd) % 20 : fsfix_random(rnd) % PMFS_NAME_MAX;
+		const size_t want = fsfix_random(rnd) % 4 ? fsfix_random(rnd) % 20
+							  : fsfix_random(rnd) % PMFS_NAME_MAX;
 
 		/* Any byte but two; the number in front keeps names apart. */
 		for (; len <= want; len++) {
@@ -544,7 +546,8 @@ static int ok(void *arg, const struct dir_entry *de)
 	return 0;
 }
 
-/* All that can be done to a directory; what it answers is its business, but it must come back, and in bounds. */
+/* All that can be done to a directory; what it answers is its business, but it must come back, and
+ * in bounds. */
 static void use_all(struct env *e)
 {
 	const uint64_t entries = e->dir.size;
@@ -565,6 +568,10 @@ static void use_all(struct env *e)
 	e->dir.size = entries;
 }
 
+/* The first child of a node, the first slot of a leaf; a number as high as can be. */
+#define ENTRY sizeof(struct pmfs_dir_header)
+#define ONES { 255, 255, 255, 255, 255, 255, 255, 255 }
+
 static void test_dir_damage_is_refused(void **state)
 {
 	struct env *e = *state;
@@ -579,12 +586,12 @@ static void test_dir_damage_is_refused(void **state)
 		{ 0, 4, { 0, 0 }, 2 },                       /* no children */
 		{ 0, 4, { 255, 255 }, 2 },                   /* too many */
 		{ 0, 6, { 0, 0 }, 2 },                       /* a node of level 0 */
-		{ 0, 6, { 3, 0 }, 2 },                       /* a level that its children do not have */
+		{ 0, 6, { 3, 0 }, 2 },                       /* its children have another one */
 		{ 0, 6, { 255, 255 }, 2 },
 		{ 0, pages_at, { 1, 0, 0, 0 }, 4 },          /* children behind the last page */
 		{ 0, pages_at, { 0, 0, 0, 0 }, 4 },
-		{ 0, sizeof(struct pmfs_dir_header) + 8, { 0, 0, 0, 0, 0, 0, 0, 0 }, 8 }, /* the root is its own child */
-		{ 0, sizeof(struct pmfs_dir_header) + 8, { 255, 255, 255, 255, 255, 255, 255, 255 }, 8 },
+		{ 0, ENTRY + 8, { 0 }, 8 }, /* the root is its own child */
+		{ 0, ENTRY + 8, ONES, 8 },
 		{ 1, 0, { 'x' }, 1 },
 		{ 1, 4, { 0, 0 }, 2 },
 		{ 1, 4, { 255, 255 }, 2 },
@@ -593,11 +600,11 @@ static void test_dir_damage_is_refused(void **state)
 		{ 1, 8, { 255, 255 }, 2 },
 		{ 1, 10, { 255, 255 }, 2 },                  /* waste */
 		{ 1, 10, { 1, 0 }, 2 },
-		{ 1, sizeof(struct pmfs_dir_header), { 255, 255, 255, 255, 255, 255, 255, 255 }, 8 }, /* first key */
-		{ 1, sizeof(struct pmfs_dir_header), { 0, 0, 0, 0, 0, 0, 0, 0 }, 8 },
-		{ 1, sizeof(struct pmfs_dir_header) + 8, { 0, 0 }, 2 },       /* place of the first record */
-		{ 1, sizeof(struct pmfs_dir_header) + 8, { 255, 15 }, 2 },
-		{ 1, sizeof(struct pmfs_dir_header) + 8, { 255, 255 }, 2 },
+		{ 1, ENTRY, ONES, 8 }, /* first key */
+		{ 1, ENTRY, { 0 }, 8 },
+		{ 1, ENTRY + 8, { 0, 0 }, 2 },       /* place of the first record */
+		{ 1, ENTRY + 8, { 255, 15 }, 2 },
+		{ 1, ENTRY + 8, { 255, 255 }, 2 },
 	};
 	char name[32];
 	uint64_t n;
@@ -725,20 +732,26 @@ static void test_dir_survives_random_damage(void **state)
 		uint64_t now_there;
 
 		for (unsigned k = 0; k <= fsfix_random(&rnd) % 6; k++) {
-			const uint64_t page = fsfix_random(&rnd) % 2 ? fsfix_random(&rnd) % pages : 0;
+			const uint64_t page =
+				fsfix_random(&rnd) % 2 ? fsfix_random(&rnd) % pages : 0;
 			uint8_t bytes[8];
 			size_t len = 1 + fsfix_random(&rnd) % 8;
-			size_t off = fsfix_random(&rnd) % 4 ? fsfix_random(&rnd) % 400 : fsfix_random(&rnd) % (PMFS_PAGE_SIZE - 8);
+			size_t off = fsfix_random(&rnd) % 4
+					     ? fsfix_random(&rnd) % 400
+					     : fsfix_random(&rnd) % (PMFS_PAGE_SIZE - 8);
 
 			for (size_t i = 0; i < len; i++)
-				bytes[i] = (uint8_t)(fsfix_random(&rnd) % 3 ? fsfix_random(&rnd) : fsfix_random(&rnd) % 2 * 255);
+				bytes[i] = (uint8_t)(fsfix_random(&rnd) % 3
+							     ? fsfix_random(&rnd)
+							     : fsfix_random(&rnd) % 2 * 255);
 			page_damage(e, page, off, bytes, len);
 		}
 		use_all(e);
 		for (uint64_t p = 0; p < pages; p++)
 			page_damage(e, p, 0, &was[p], sizeof(was[p]));
 		begin(e, &tx);
-		assert_int_equal(ptab_punch(&tx, &e->dir.data, NULL, pages, PGNO_END, UINT64_MAX, NULL), 0);
+		assert_int_equal(
+			ptab_punch(&tx, &e->dir.data, NULL, pages, PGNO_END, UINT64_MAX, NULL), 0);
 		end(e, &tx);
 		assert_int_equal(ptab_count(e->fs.st, &e->dir.data, &now_there), 0);
 		assert_true(now_there == pages);

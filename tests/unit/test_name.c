@@ -76,7 +76,8 @@ static int rmd(struct fsfix *fx, uint64_t dir, const char *name)
 	return fs_rmdir(fx->fs, dir, name, strlen(name));
 }
 
-static int mv(struct fsfix *fx, uint64_t dir, const char *name, uint64_t to, const char *new_name, unsigned flags)
+static int mv(struct fsfix *fx, uint64_t dir, const char *name, uint64_t to, const char *new_name,
+	      unsigned flags)
 {
 	return fs_rename(fx->fs, dir, name, strlen(name), to, new_name, strlen(new_name), flags);
 }
@@ -170,7 +171,8 @@ static void test_name_create_errors(void **state)
 	assert_int_equal(mk(fx, fx->root, "..", S_IFREG, &attr), -EEXIST);
 	assert_int_equal(mk(fx, fx->root, "a/b", S_IFREG, &attr), -EINVAL);
 	assert_int_equal(fs_mknod(fx->fs, fx->root, "a\0b", 3, S_IFREG, 0, &cred, &attr), -EINVAL);
-	assert_int_equal(fs_mknod(fx->fs, fx->root, name, 256, S_IFREG, 0, &cred, &attr), -ENAMETOOLONG);
+	assert_int_equal(fs_mknod(fx->fs, fx->root, name, 256, S_IFREG, 0, &cred, &attr),
+			 -ENAMETOOLONG);
 	assert_int_equal(mk(fx, fx->root, "a", S_IFDIR, &attr), -EINVAL);
 	assert_int_equal(mk(fx, fx->root, "a", S_IFLNK, &attr), -EINVAL);
 	assert_int_equal(mk(fx, fx->root, "a", S_IFMT, &attr), -EINVAL);
@@ -198,8 +200,9 @@ static void test_name_kinds_of_nodes(void **state)
 		const bool dev = kinds[i] == S_IFCHR || kinds[i] == S_IFBLK;
 
 		snprintf(name, sizeof(name), "n%zu", i);
-		assert_int_equal(fs_mknod(fx->fs, fx->root, name, 2, kinds[i] | 04751, (uint32_t)makedev(4000, 1000000),
-					  &cred, &attr), 0);
+		assert_int_equal(fs_mknod(fx->fs, fx->root, name, 2, kinds[i] | 04751,
+					  (uint32_t)makedev(4000, 1000000), &cred, &attr),
+				 0);
 		assert_true(attr.mode == (kinds[i] | 04751));
 		assert_true(attr.rdev == (dev ? makedev(4000, 1000000) : 0));
 		fs_forget(fx->fs, attr.id, 1);
@@ -235,7 +238,8 @@ static void test_name_setgid_directory(void **state)
 
 static void test_name_symlinks(void **state)
 {
-	static const size_t lens[] = { 1, PMFS_INLINE_MAX, PMFS_INLINE_MAX + 1, 1000, PATH_MAX - 1 };
+	static const size_t lens[] = { 1, PMFS_INLINE_MAX, PMFS_INLINE_MAX + 1, 1000,
+				      PATH_MAX - 1 };
 	struct fsfix *fx = *state;
 	struct fs_attr attr;
 	char target[PATH_MAX + 1], got[PATH_MAX + 1], name[8];
@@ -254,7 +258,8 @@ static void test_name_symlinks(void **state)
 	}
 	memset(target, 't', PATH_MAX);
 	target[PATH_MAX] = '\0';
-	assert_int_equal(fs_symlink(fx->fs, fx->root, "long", 4, target, &cred, &attr), -ENAMETOOLONG);
+	assert_int_equal(fs_symlink(fx->fs, fx->root, "long", 4, target, &cred, &attr),
+			 -ENAMETOOLONG);
 	assert_int_equal(fs_readlink(fx->fs, fx->root, got, sizeof(got)), -EINVAL);
 	for (size_t i = 0; i < ARRAY_SIZE(lens); i++) {
 		snprintf(name, sizeof(name), "l%zu", i);
@@ -506,7 +511,8 @@ static void test_name_rename_errors(void **state)
 	assert_int_equal(mv(fx, root, "a", a.id, "b", RENAME_EXCHANGE), -EINVAL);
 	assert_int_equal(mv(fx, a.id, "b", root, "a", RENAME_EXCHANGE), -EINVAL);
 	/* Nothing has happened. */
-	assert_true(attr_of(fx, root).nlink == 4 && attr_of(fx, root).size == 4 && orphans(fx) == 0);
+	assert_true(attr_of(fx, root).nlink == 4 && attr_of(fx, root).size == 4 &&
+		    orphans(fx) == 0);
 }
 
 static void test_name_rename_files(void **state)
@@ -576,7 +582,8 @@ static void test_name_rename_directories(void **state)
 	assert_true(attr_of(fx, b.id).nlink == 3);
 	/* Over an empty one. */
 	assert_int_equal(mv(fx, b.id, "c", root, "a", 0), 0);
-	assert_true(attr_of(fx, a.id).nlink == 0 && attr_of(fx, root).nlink == 4 && attr_of(fx, b.id).nlink == 2);
+	assert_true(attr_of(fx, a.id).nlink == 0 && attr_of(fx, root).nlink == 4 &&
+		    attr_of(fx, b.id).nlink == 2);
 	assert_int_equal(look(fx, c.id, "..", &attr), 0);
 	assert_true(attr.id == root && orphans(fx) == 1);
 	assert_int_equal(mv(fx, root, "b", root, "a", 0), -ENOTEMPTY);
@@ -697,7 +704,8 @@ static void test_name_readdir_of_a_snapshot(void **state)
 /* ------------------------------------------------------------------ bad images */
 
 /* Let a name lead to whatever. */
-static void entry_forge(struct fsfix *fx, uint64_t dir_id, const char *name, uint64_t ino, uint8_t type)
+static void entry_forge(struct fsfix *fx, uint64_t dir_id, const char *name, uint64_t ino,
+			uint8_t type)
 {
 	struct inode *dir;
 	struct txn tx;
@@ -714,9 +722,10 @@ static void entry_forge(struct fsfix *fx, uint64_t dir_id, const char *name, uin
 static void test_name_bad_entries_are_refused(void **state)
 {
 	struct fsfix *fx = *state;
-	static const struct { uint64_t ino; uint8_t type; } bad[] = {
-		{ 0, DT_REG }, { PMFS_INO_ROOT, DT_DIR }, { PMFS_INO_ORPHANS, DT_DIR }, { 12345, DT_REG },
-		{ UINT64_C(1) << 48, DT_REG }, { UINT64_MAX, DT_REG },
+	static const struct { uint64_t ino; uint8_t type;
+	} bad[] = {
+		{0, DT_REG},	 {PMFS_INO_ROOT, DT_DIR},     {PMFS_INO_ORPHANS, DT_DIR},
+		{12345, DT_REG}, {UINT64_C(1) << 48, DT_REG}, {UINT64_MAX, DT_REG},
 	};
 	struct fs_attr f, g, d, attr;
 
@@ -860,7 +869,8 @@ static void *work(void *arg)
 			fs_readdir(fx->fs, dir, 0, list_one, &none);
 			break;
 		default:
-			mv(fx, dir, name, to, other, flags[fsfix_below(&w->rnd, ARRAY_SIZE(flags))]);
+			mv(fx, dir, name, to, other,
+			   flags[fsfix_below(&w->rnd, ARRAY_SIZE(flags))]);
 		}
 		if (rc == 0)
 			fs_forget(fx->fs, attr.id, 1);
@@ -933,7 +943,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_name_readdir, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_name_readdir_of_a_snapshot, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_name_bad_entries_are_refused, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_name_ring_of_parents_is_refused, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_name_ring_of_parents_is_refused, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_name_full, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_name_many_threads, setup, teardown),
 	};

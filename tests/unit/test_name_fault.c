@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Operations on names while the host fails: an error is told, nothing crashes, and the image is good. */
+/* Operations on names while the host fails: an error is told, nothing crashes, and the image is
+ * good. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -26,7 +27,8 @@ struct script {
 	unsigned failed;
 };
 
-/* Every call works or says what the host said; what comes after a failure may miss what was not made. */
+/* Every call works or says what the host said; what comes after a failure may miss what was not
+ * made. */
 static bool worked(struct script *s, int rc)
 {
 	if (rc == 0)
@@ -46,7 +48,8 @@ static void many_names(struct script *s, uint64_t dir, unsigned n)
 	for (unsigned i = 0; i < n; i++) {
 		const int len = snprintf(name, sizeof(name), "%0200u", i);
 
-		if (worked(s, fs_mknod(s->fx.fs, dir, name, (size_t)len, S_IFREG | 0600, 0, &cred, &attr)))
+		if (worked(s, fs_mknod(s->fx.fs, dir, name, (size_t)len, S_IFREG | 0600, 0, &cred,
+				       &attr)))
 			fs_forget(s->fx.fs, attr.id, 1);
 	}
 	for (unsigned i = 0; i < n; i += 2) {

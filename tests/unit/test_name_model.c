@@ -185,15 +185,19 @@ static void any_entry(struct test *t, unsigned *dir, unsigned *name)
 	*name = e->name;
 }
 
-static void node_made(struct test *t, unsigned dir, const struct fs_attr *attr, uint32_t mode, uint32_t nlink,
-		      const char *target)
+static void node_made(struct test *t, unsigned dir, const struct fs_attr *attr, uint32_t mode,
+		      uint32_t nlink, const char *target)
 {
 	const unsigned i = node_free(&t->m);
 	struct node *n = &t->m.node[i];
 
 	assert_true(i < NODES);
 	assert_true(attr->mode == mode && attr->nlink == nlink);
-	*n = (struct node){ .used = true, .mode = mode, .nlink = nlink, .ino = attr->ino, .parent = dir,
+	*n = (struct node){ .used = true,
+			    .mode = mode,
+			    .nlink = nlink,
+			    .ino = attr->ino,
+			    .parent = dir,
 			    .lookups = 1 };
 	snprintf(n->target, sizeof(n->target), "%s", target);
 	for (unsigned k = 0; k < NODES; k++)
@@ -202,8 +206,8 @@ static void node_made(struct test *t, unsigned dir, const struct fs_attr *attr, 
 
 static void do_create(struct test *t)
 {
-	static const uint32_t modes[] = { S_IFREG | 0644, S_IFDIR | 0755, S_IFDIR | 0755, S_IFIFO | 0600,
-					  S_IFLNK | 0777 };
+	static const uint32_t modes[] = { S_IFREG | 0644, S_IFDIR | 0755, S_IFDIR | 0755,
+					  S_IFIFO | 0600, S_IFLNK | 0777 };
 	const uint32_t mode = modes[fsfix_below(&t->rnd, ARRAY_SIZE(modes))];
 	const unsigned dir = any_dir(t), name = any_name(t), i = node_free(&t->m);
 	char text[PMFS_NAME_MAX + 1], target[200] = "";
@@ -352,7 +356,9 @@ static void do_rename(struct test *t)
 		dst = find(&t->m, to, new_name);
 		want = rename_want(&t->m, from, src, to, dst, flags);
 	}
-	assert_int_equal(fs_rename(t->fx.fs, id_of(t, from), text, len, id_of(t, to), new_text, new_len, flags), want);
+	assert_int_equal(fs_rename(t->fx.fs, id_of(t, from), text, len, id_of(t, to), new_text,
+				   new_len, flags),
+			 want);
 	if (want || (dst && src->node == dst->node))
 		return;
 	dir_moved(&t->m, src->node, from, to);
@@ -431,13 +437,16 @@ static int see(void *arg, const struct fs_dirent *de)
 	n = &s->m->node[e->node];
 	assert_true(NODE_INO(de->id) == n->ino && NODE_VOLUME(de->id) == NODE_VOLUME(s->root));
 	assert_true(de->type == IFTODT(n->mode));
-	assert_int_equal(fs_lookup(s->t->fx.fs, NODE_ID(NODE_VOLUME(s->root), s->m->node[s->dir].ino), text,
-				   strlen(text), &attr), 0);
+	assert_int_equal(fs_lookup(s->t->fx.fs,
+				   NODE_ID(NODE_VOLUME(s->root), s->m->node[s->dir].ino), text,
+				   strlen(text), &attr),
+			 0);
 	assert_true(attr.id == de->id && attr.mode == n->mode && attr.nlink == n->nlink);
 	if (S_ISLNK(n->mode)) {
 		char got[256] = "";
 
-		assert_int_equal(fs_readlink(s->t->fx.fs, attr.id, got, sizeof(got)), strlen(n->target));
+		assert_int_equal(fs_readlink(s->t->fx.fs, attr.id, got, sizeof(got)),
+				 strlen(n->target));
 		assert_string_equal(got, n->target);
 	}
 	fs_forget(s->t->fx.fs, attr.id, 1);
@@ -460,7 +469,8 @@ static void compare(struct test *t, struct model *m, uint64_t root)
 			continue;
 		assert_int_equal(fs_readdir(t->fx.fs, id, 0, see, &s), 0);
 		assert_true(s.n == entries_of(m, i) && attr.size == s.n);
-		assert_int_equal(fs_lookup(t->fx.fs, id, "..", 2, &attr), m->node[i].nlink ? 0 : -ENOENT);
+		assert_int_equal(fs_lookup(t->fx.fs, id, "..", 2, &attr),
+				 m->node[i].nlink ? 0 : -ENOENT);
 		if (!m->node[i].nlink)
 			continue;
 		assert_true(NODE_INO(attr.id) == m->node[m->node[i].parent].ino);
@@ -554,7 +564,8 @@ static void step(struct test *t, bool grow)
 static void run(struct test *t, unsigned ops)
 {
 	fsfix_seed(&t->rnd, 1);
-	t->m.node[ROOT] = (struct node){ .used = true, .mode = S_IFDIR | 0755, .nlink = 2, .ino = PMFS_INO_ROOT };
+	t->m.node[ROOT] = (struct node){ .used = true, .mode = S_IFDIR | 0755, .nlink = 2,
+					   .ino = PMFS_INO_ROOT };
 	for (unsigned i = 1; i <= ops; i++) {
 		/* Trees come and go. */
 		step(t, i / 2500 % 3 != 2);

@@ -132,7 +132,8 @@ static void test_xattr_limits(void **state)
 	assert_int_equal(set(e, "user.big2", value, 60000, 0), 0);
 	assert_int_equal(set(e, "user.big2", value, 50000, 0), 0);
 	assert_int_equal(set(e, "user.big2", value, PMFS_XATTR_VALUE_MAX, 0), -ENOSPC);
-	assert_int_equal(xattr_get(&e->in, "user.big", value, PMFS_XATTR_VALUE_MAX), PMFS_XATTR_VALUE_MAX);
+	assert_int_equal(xattr_get(&e->in, "user.big", value, PMFS_XATTR_VALUE_MAX),
+			 PMFS_XATTR_VALUE_MAX);
 	assert_int_equal(xattr_check(&e->in, say, NULL), 0);
 	free(value);
 }
@@ -147,7 +148,8 @@ static void name_of(unsigned i, char name[32])
 	snprintf(name, 32, "user.%.*s%u", (int)(i % 7), "aaaaaaa", i / 7 % 3);
 }
 
-static void model_compare(struct env *e, uint8_t *values[NAMES], const size_t lens[NAMES], uint8_t *buf)
+static void model_compare(struct env *e, uint8_t *values[NAMES], const size_t lens[NAMES],
+			  uint8_t *buf)
 {
 	char names[NAMES * 32], *p = names;
 	ssize_t left = xattr_list(&e->in, names, sizeof(names));
@@ -158,7 +160,8 @@ static void model_compare(struct env *e, uint8_t *values[NAMES], const size_t le
 	for (unsigned i = 0; i < NAMES; i++) {
 		name_of(i, name);
 		if (!values[i]) {
-			assert_int_equal(xattr_get(&e->in, name, buf, PMFS_XATTR_VALUE_MAX), -ENODATA);
+			assert_int_equal(xattr_get(&e->in, name, buf, PMFS_XATTR_VALUE_MAX),
+					 -ENODATA);
 			continue;
 		}
 		there++;
@@ -196,7 +199,8 @@ static void test_xattr_model(void **state)
 			free(values[i]);
 			values[i] = NULL;
 		} else {
-			const size_t len = fsfix_random(&rnd) % 4 ? fsfix_random(&rnd) % 100 : fsfix_random(&rnd) % 30000;
+			const size_t len = fsfix_random(&rnd) % 4 ? fsfix_random(&rnd) % 100
+								  : fsfix_random(&rnd) % 30000;
 			uint8_t *v = malloc(len + 1);
 			int rc;
 
@@ -238,8 +242,9 @@ static void damage(struct env *e, size_t off, const void *bytes, size_t len)
 	struct txn tx;
 
 	assert_int_equal(txn_begin(e->fs.st, &tx, FRAME_NORMAL, XATTR_COST), 0);
-	assert_int_equal(ptab_write(&tx, &e->in.xattr, NULL, off / PMFS_PAGE_SIZE, off % PMFS_PAGE_SIZE,
-				    bytes, len, NULL), 0);
+	assert_int_equal(ptab_write(&tx, &e->in.xattr, NULL, off / PMFS_PAGE_SIZE,
+				    off % PMFS_PAGE_SIZE, bytes, len, NULL),
+			 0);
 	txn_end(&tx);
 }
 
@@ -320,7 +325,8 @@ static void test_xattr_of_a_filesystem(void **state)
 	assert_int_equal(fs_setxattr(fs, was.id, "security.a", "333", 3, 0), 0);
 	assert_int_equal(fs_getattr(fs, was.id, &attr), 0);
 	assert_true(attr.ctime.tv_sec != 1 && attr.mtime.tv_sec == 2);
-	assert_int_equal(fs_setxattr(fs, was.id, "system.posix_acl_access", "1", 1, 0), -EOPNOTSUPP);
+	assert_int_equal(fs_setxattr(fs, was.id, "system.posix_acl_access", "1", 1, 0),
+			 -EOPNOTSUPP);
 	assert_int_equal(fs_getxattr(fs, was.id, "system.posix_acl_access", buf, 9), -EOPNOTSUPP);
 	assert_int_equal(fs_removexattr(fs, was.id, "other"), -EOPNOTSUPP);
 	assert_int_equal(fs_setxattr(fs, was.id, "user.", "1", 1, 0), -EINVAL);
