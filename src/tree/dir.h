@@ -9,8 +9,8 @@
  *   D2  Inserting or removing a name changes the key of no other: a reader of the directory sees
  *       every name that is there all the time exactly once.
  *   D3  A leaf that becomes empty leaves the tree and its page goes to the free list (or, last in
- *       the file, is punched); a node with one child at the root is replaced by it.  Without entries
- *       there are no pages.
+ *       the file, is punched); a node with one child at the root is replaced by it.  Without
+ *       entries there are no pages.
  *   D4  size of the inode is the number of entries.
  *
  * Locks: the directory's inode lock, shared for reading, exclusive for changes.  The caller has
