@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "cmd/cli.h"
 #include "cmd/image.h"
 
@@ -17,7 +18,7 @@ static const char usage_text[] =
 	"Exit status: 0 clean; 4 damage found; 8 the check could not be done; 16 wrong usage.\n"
 	"\n"
 	"      --json     answer in JSON, a line for each finding and one at the end\n"
-	"  -q             no lines, only the exit status\n"
+	"  -q, -v         no lines, only the exit status; the engine's own messages, too\n"
 	"  -h, -V         this help, the version\n";
 
 enum {
@@ -26,6 +27,14 @@ enum {
 	FSCK_ERROR = 8,
 	FSCK_USAGE = 16,
 };
+
+/* The engine's own messages tell again what the findings say. */
+static void drop_message(void *arg, enum log_level level, const char *text)
+{
+	(void)arg;
+	(void)level;
+	(void)text;
+}
 
 struct check {
 	struct cli *cli;
@@ -146,6 +155,8 @@ int main(int argc, char **argv)
 	else if (!status && argc - optind != 1)
 		status = cli_usage(&cli, argc == optind ? "IMAGE is missing" : "there are too many operands") ? FSCK_USAGE : 0;
 	cli.lines = true;
+	if (!cli.verbose)
+		log_to_function(drop_message, NULL);
 	if (!status)
 		status = check(&cli, argv[optind]);
 	cli_free(&cli);

@@ -177,6 +177,37 @@ static void on_ready(void *arg)
 	}
 }
 
+/* ------------------------------------------------------------------ messages while it opens */
+
+#define HELD_MAX 16
+
+/*
+ * What the engine says while an image is opened is told when that worked.  When it did not, the one line of the error
+ * says it all.
+ */
+static struct {
+	size_t count; /* these are guarded by the log's own lock as long as hold_message() is set */
+	enum log_level level[HELD_MAX];
+	char text[HELD_MAX][512];
+} held;
+
+static void hold_message(void *arg, enum log_level level, const char *text)
+{
+	(void)arg;
+	if (held.count == HELD_MAX)
+		return;
+	held.level[held.count] = level;
+	snprintf(held.text[held.count++], sizeof(held.text[0]), "%s", text);
+}
+
+static void release_messages(bool tell)
+{
+	log_to_function(NULL, NULL);
+	for (size_t i = 0; tell && i < held.count; i++)
+		log_msg(held.level[i], "%s", held.text[i]);
+	held.count = 0;
+}
+
 /* ------------------------------------------------------------------ serving */
 
 static int open_fs(struct daemon *d)
@@ -307,7 +338,9 @@ static int serve(struct daemon *d)
 	rc = rundir_create(&d->rundir, d->mo.allow_other, &why);
 	if (rc)
 		return cli_fail(d->cli, (int)outcome_of_errno(rc), "%s %s: %s", why, d->rundir.path, strerror(-rc));
+	log_to_function(hold_message, NULL);
 	status = open_fs(d);
+	release_messages(!status || d->cli->verbose);
 	if (!status) {
 		rc = dedup_new(&d->dedup, fs_store(d->fs), DEDUP_MEMORY_DEFAULT);
 		status = rc ? cli_fail(d->cli, (int)outcome_of_errno(rc), "can't start: %s", strerror(-rc)) : run_front(d);
@@ -428,6 +461,8 @@ static int find_dir(struct daemon *d, const char *arg)
 	}
 	if (!S_ISDIR(st.st_mode))
 		return cli_fail(d->cli, OUTCOME_NOT_FOUND, "can't mount on %s: it is not a directory", arg);
+	if (geteuid() && access(d->dir, W_OK))
+		return cli_fail(d->cli, OUTCOME_NOT_PERMITTED, "can't mount on %s: only who may write to it, or root, may mount there", arg);
 	dev = mountinfo_dev_at(d->dir, MOUNT_TYPE);
 	/* The kernel may know the attributes of a dead mount's root for ever. */
 	if (dev && rundir_find_dev(dev, -1, &info))
