@@ -174,15 +174,8 @@ int mount_check(const char *mountpoint, char text[256])
 		}
 		return 0;
 	}
-	if (errno == ENOTCONN && ours) {
-		/* Left behind by a daemon that was killed: nobody can use it. */
-		log_info("%s: taking away the dead mount of a daemon that was killed", mountpoint);
-		if (!mount_remove(mountpoint, dev, true))
-			return mount_check(mountpoint, text);
-		errno = ENOTCONN;
-	}
 	if (errno == ENOTCONN) {
-		snprintf(text, 256, "%s: a dead mount is in the way; take it away with: umount -l %s",
+		snprintf(text, 256, "%s: a dead mount is in the way; take it away with: fusermount3 -uz %s",
 			 mountpoint, mountpoint);
 		return -EBUSY;
 	}
