@@ -230,7 +230,8 @@ static int why_not(struct frames *fr, enum frame_class cls, uint64_t n)
 	int rc;
 
 	mutex_lock(&fr->lock);
-	later = fr->free.count + fr->pending[0].count + fr->pending[1].count;
+	/* What others were promised and do not take comes back when their transactions end, and what they take frees old frames. */
+	later = fr->free.count + fr->pending[0].count + fr->pending[1].count + fr->promised;
 	rc = later >= needed(fr, cls, n) || !atomic_load(&fr->scanned) ? -EAGAIN : -ENOSPC;
 	mutex_unlock(&fr->lock);
 	return rc;

@@ -6,16 +6,22 @@
 
 #include "store/store_impl.h"
 
-/* Commits that a transaction waits for before it gives up: what they free can be taken by others. */
+/*
+ * Commits that a transaction waits for before it gives up: what they free can be taken by others.  Who removes
+ * things competes with nobody but others who do, and each of these ends by giving frames back.
+ */
 #define BEGIN_TRIES 16
+#define BEGIN_TRIES_REMOVING 4096
+
 #define SCAN_STEP 64
 
 /* Promise frames, with commits in between where those could free some. */
 static int promise(struct store *st, enum frame_class cls, uint64_t frames)
 {
+	const int most = cls == FRAME_NORMAL ? BEGIN_TRIES : BEGIN_TRIES_REMOVING;
 	bool last_chance = false;
 
-	for (int tries = 0; tries < BEGIN_TRIES; tries++) {
+	for (int tries = 0; tries < most; tries++) {
 		bool found = false;
 		int rc;
 
