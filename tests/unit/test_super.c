@@ -243,6 +243,27 @@ static void test_super_torn_slot_falls_back(void **state)
 	region_close(rg);
 }
 
+/* U1: a slot that was copied over the other. */
+static void test_super_in_the_wrong_slot(void **state)
+{
+	struct region *rg = new_region();
+	struct super sb = some_super(36);
+	struct super_slots got;
+	struct store_error err;
+
+	(void)state;
+	assert_int_equal(super_write(rg, &sb, NULL, 0), 0);
+	for (pfn_t pfn = 0; pfn < PMFS_SLOT_FRAMES; pfn++)
+		assert_int_equal(region_copy_frame(rg, pfn, PMFS_SLOT_FRAMES + pfn), 0);
+	assert_int_equal(super_load(rg, &got, &err), 0);
+	assert_int_equal(got.count, 1);
+	super_slots_free(&got);
+	assert_int_equal(region_zero(rg, 0), 0);
+	assert_int_equal(super_load(rg, &got, &err), -EUCLEAN);
+	assert_non_null(strstr(err.text, "wrong slot"));
+	region_close(rg);
+}
+
 static void test_super_slots_of_two_images(void **state)
 {
 	struct region *rg = new_region();
@@ -574,6 +595,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_super_writes_its_own_slot_only, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_super_damaged_slot_falls_back, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_super_torn_slot_falls_back, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_super_in_the_wrong_slot, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_super_slots_of_two_images, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_super_no_image, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_super_image_cut_off, setup, teardown),
