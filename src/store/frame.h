@@ -18,7 +18,7 @@
  * The reserves, in frames:
  *   map reserve R      every node of the page map once more, those that the pages of promised and lately taken frames may
  *                      need, and 48 for the levels above and for the pages that so far only deltas in the slot know
- *   freeing reserve F  limit / 64, at least 64, at most 16384: removing things needs a little before it gives
+ *   freeing reserve F  limit / 64, at least 256, at most 16384: removing things needs a little before it gives
  *
  * Thread safe.  Lock ranks: LOCK_GROW (growing, backing, punching: calls of the host, not under LOCK_FRAME), LOCK_FRAME.
  */
@@ -66,7 +66,7 @@ void frames_free(struct frames *fr);
 /*
  * Promise n frames to a transaction.  0: they are set aside, and frames_take() of up to n can't fail.  Grows and backs
  * as needed.  -EAGAIN: not now, but pending frames, or what other transactions were promised and may give back, could do (commit,
- * which waits for both, and try again); -ENOSPC: not even then; -EIO.
+ * which waits for both, and try again), or the scan may find some (finish it, and try again); -ENOSPC: not even then; -EROFS; -EIO.
  * The freeing reserve is at least 256 frames: a removal asks for up to 96, and must get them on a full image.
  */
 int frames_reserve(struct frames *fr, enum frame_class cls, uint64_t n);
