@@ -2,13 +2,16 @@
 /*
  * How a generation becomes durable.  One thread at a time leads a commit:
  *
- *   closing    LOCK_TXN exclusively, an instant: the changed entries are taken, the next generation opens
- *   writing    hashes of new pages; then either all entries that are not in the tree go into the slot (small: one
- *              flush), or new nodes are written, flushed, and the slot names them (big: two)
- *   durable    waiters return; hashes are put into the map; frames that were given up are free once the readers
- *              that could see them have left
+ *   closing    LOCK_TXN exclusively, an instant: the changed entries are taken, the next
+ *              generation opens
+ *   writing    hashes of new pages; then either all entries that are not in the tree go into the
+ *              slot (small: one flush), or new nodes are written, flushed, and the slot names them
+ *              (big: two)
+ *   durable    waiters return; hashes are put into the map; frames that were given up are free
+ *              once the readers that could see them have left
  *
- * A failure after the closing can't be undone: the region is poisoned, and the image shows what it showed before.
+ * A failure after the closing can't be undone: the region is poisoned, and the image shows what it
+ * showed before.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -18,7 +21,8 @@
 #include "base/units.h"
 #include "store/store_impl.h"
 
-/* A timer commit with more entries than this writes the tree: the next fsync then finds a short list. */
+/* A timer commit with more entries than this writes the tree: the next fsync then finds a short
+ * list. */
 #define COMMIT_SOFT_FULL 1024u
 
 struct hook {
@@ -34,13 +38,15 @@ struct closed {
 	struct super super;
 	struct pmfs_delta *deltas;
 	uint64_t count;
-	bool empty; /* nothing was changed: it is still the open one */
+	int64_t began; /* ns, monotonic */
+	bool empty;    /* nothing was changed: it is still the open one */
 };
 
 int store_fail(struct store *st, const char *what, int error)
 {
-	log_limited(LOG_LEVEL_ERR, "store.fail", "%s failed (error %d): no more writes until the image is opened again",
-		    what, -error);
+	log_limited(LOG_LEVEL_ERR, "store.fail",
+		    "%s failed (error %d): no more writes until the image is opened again", what,
+		    -error);
 	region_poison(st->rg, -EIO);
 	return -EIO;
 }
@@ -48,7 +54,7 @@ int store_fail(struct store *st, const char *what, int error)
 /* Call the hook as a transaction of the generation that is about to close. */
 static void run_hook(struct store *st, struct hook *hook)
 {
-	struct txn tx = { .st = st, .promised = hook->frames };
+	struct txn tx = {.st = st, .promised = hook->frames};
 
 	hook->rc = hook->at_close(&tx, hook->arg);
 	if (tx.promised)
@@ -59,14 +65,16 @@ static int close_generation(struct store *st, struct hook *hook, struct closed *
 {
 	int rc = 0;
 
-	*cl = (struct closed){ 0 };
+	*cl = (struct closed){.began = units_monotonic_ns()};
 	rw_wrlock(&st->txn_lock);
-	if (hook)
-		run_hook(st, hook);
 	if (region_error(st->rg)) {
+		if (hook)
+			frames_unreserve(st->fr, hook->frames);
 		rc = -EIO;
 		goto out;
 	}
+	if (hook)
+		run_hook(st, hook);
 	mutex_lock(&st->root_lock);
 	cl->empty = !atomic_load(&st->pm.changed) && !st->root_changed;
 	mutex_unlock(&st->root_lock);
@@ -109,12 +117,14 @@ static int hash_new(struct store *st, struct closed *cl)
 	return 0;
 }
 
-static int write_slot(struct store *st, struct closed *cl, const struct pmfs_delta *deltas, uint64_t n)
+static int write_slot(struct store *st, struct closed *cl, const struct pmfs_delta *deltas,
+		      uint64_t n)
 {
 	int rc;
 
 	cl->super.frames = frames_high_water(st->fr);
-	/* The limit can have been raised, and the space above it used, since the generation closed. */
+	/* The limit can have been raised, and the space above it used, since the generation closed.
+	 */
 	cl->super.limit_frames = MAX(cl->super.limit_frames, cl->super.frames);
 	rc = super_write(st->rg, &cl->super, deltas, (uint32_t)n);
 	return rc ? rc : region_flush(st->rg);
@@ -182,38 +192,48 @@ static void note_time(struct store *st, int64_t began)
 		atomic_store(&st->commit_ns_max, ns);
 }
 
-/* The caller leads. */
-static int commit_run(struct store *st, struct hook *hook, enum commit_why why)
+static void set_durable(struct store *st, uint64_t generation)
 {
-	const int64_t began = units_monotonic_ns();
-	struct closed cl;
-	int rc;
+	mutex_lock(&st->commit_lock);
+	atomic_store(&st->durable, generation);
+	cond_broadcast(&st->commit_done);
+	mutex_unlock(&st->commit_lock);
+}
 
-	rc = close_generation(st, hook, &cl);
-	if (rc)
-		return rc;
-	if (!cl.empty) {
-		rc = hash_new(st, &cl);
+/* All that comes after the closing.  The caller leads. */
+static int commit_finish(struct store *st, struct closed *cl, enum commit_why why)
+{
+	if (!cl->empty) {
+		int rc = hash_new(st, cl);
+
 		/* Memory is gone with the process: only the hashes are of use. */
 		if (!rc && !st->ram)
-			rc = write_image(st, &cl, why);
+			rc = write_image(st, cl, why);
 		if (rc) {
-			free(cl.deltas);
+			free(cl->deltas);
 			return store_fail(st, "a commit", rc);
 		}
-		mutex_lock(&st->commit_lock);
-		atomic_store(&st->durable, cl.generation);
-		cond_broadcast(&st->commit_done);
-		mutex_unlock(&st->commit_lock);
-		pagemap_settle(&st->pm, cl.deltas, cl.count);
-		free(cl.deltas);
+		set_durable(st, cl->generation);
+		pagemap_settle(&st->pm, cl->deltas, cl->count);
+		free(cl->deltas);
 		atomic_fetch_add(&st->commits, 1);
-		note_time(st, began);
+		note_time(st, cl->began);
 	}
-	/* F2.  Also after an empty generation: what it gave up was never reachable from anything durable. */
+	/* F2.  Frames that an empty generation gives up were found by the scan, and left by an
+	 * earlier one. */
 	readers_wait(&st->readers);
 	frames_release(st->fr);
 	return 0;
+}
+
+/* The caller leads. */
+static int commit_run(struct store *st, enum commit_why why)
+{
+	struct closed cl;
+	int rc;
+
+	rc = close_generation(st, NULL, &cl);
+	return rc ? rc : commit_finish(st, &cl, why);
 }
 
 /* Become the leader; false: the generation became durable while waiting. */
@@ -258,7 +278,23 @@ int commit_lead(struct store *st, enum commit_why why)
 	if (st->read_only)
 		return 0;
 	(void)lead_begin(st, UINT64_MAX);
-	rc = commit_run(st, NULL, why);
+	rc = commit_run(st, why);
+	lead_end(st);
+	return rc;
+}
+
+int commit_try(struct store *st, enum commit_why why)
+{
+	bool lead;
+	int rc;
+
+	mutex_lock(&st->commit_lock);
+	lead = !st->commit_running;
+	st->commit_running = true;
+	mutex_unlock(&st->commit_lock);
+	if (!lead)
+		return 0;
+	rc = commit_run(st, why);
 	lead_end(st);
 	return rc;
 }
@@ -269,7 +305,7 @@ int commit_wait(struct store *st, uint64_t generation)
 
 	if (st->read_only || !lead_begin(st, generation))
 		return 0;
-	rc = commit_run(st, NULL, COMMIT_ASKED);
+	rc = commit_run(st, COMMIT_ASKED);
 	lead_end(st);
 	return rc;
 }
@@ -279,9 +315,49 @@ int commit_now(struct store *st)
 	return commit_wait(st, atomic_load(&st->generation));
 }
 
-int commit_with(struct store *st, enum frame_class cls, uint64_t frames, int (*at_close)(struct txn *tx, void *arg), void *arg)
+/*
+ * Memory needs nothing more than the closing, so a snapshot takes as long as that: hashes and
+ * frames are left to the keeper, which leads from here on.  False: there is no keeper, or no memory
+ * for it.
+ */
+static bool leave_to_keeper(struct store *st, const struct closed *cl)
 {
-	struct hook hook = { .at_close = at_close, .arg = arg, .frames = frames };
+	struct closed *left;
+
+	if (!st->ram || !st->keeper_started || cl->empty)
+		return false;
+	left = malloc(sizeof(*left));
+	if (!left)
+		return false;
+	*left = *cl;
+	set_durable(st, cl->generation);
+	mutex_lock(&st->keeper_lock);
+	st->left = left;
+	cond_broadcast(&st->keeper_wake);
+	mutex_unlock(&st->keeper_lock);
+	return true;
+}
+
+void commit_finish_left(struct store *st)
+{
+	struct closed *left;
+
+	mutex_lock(&st->keeper_lock);
+	left = st->left;
+	st->left = NULL;
+	mutex_unlock(&st->keeper_lock);
+	if (!left)
+		return;
+	(void)commit_finish(st, left, COMMIT_ASKED); /* has logged, and poisoned the region */
+	free(left);
+	lead_end(st);
+}
+
+int commit_with(struct store *st, enum frame_class cls, uint64_t frames,
+		int (*at_close)(struct txn *tx, void *arg), void *arg)
+{
+	struct hook hook = {.at_close = at_close, .arg = arg, .frames = frames};
+	struct closed cl;
 	struct txn tx;
 	int rc;
 
@@ -292,7 +368,11 @@ int commit_with(struct store *st, enum frame_class cls, uint64_t frames, int (*a
 	tx.promised = 0; /* the hook's now */
 	txn_end(&tx);
 	(void)lead_begin(st, UINT64_MAX);
-	rc = commit_run(st, &hook, COMMIT_ASKED);
+	rc = close_generation(st, &hook, &cl);
+	if (!rc && leave_to_keeper(st, &cl))
+		return hook.rc;
+	if (!rc)
+		rc = commit_finish(st, &cl, COMMIT_ASKED);
 	lead_end(st);
 	return rc ? rc : hook.rc;
 }

@@ -67,8 +67,8 @@ static bool pfn_in_range(const struct maptree *mt, pfn_t pfn)
 }
 
 /* M2, first half: the bytes of a node, checked. */
-static int node_read(const struct maptree *mt, uint32_t level, uint64_t index, pfn_t pfn, uint64_t checksum,
-		     void *out)
+static int node_read(const struct maptree *mt, uint32_t level, uint64_t index, pfn_t pfn,
+		     uint64_t checksum, void *out)
 {
 	int rc;
 
@@ -79,15 +79,15 @@ static int node_read(const struct maptree *mt, uint32_t level, uint64_t index, p
 		return rc;
 	if (hash64(out, PMFS_PAGE_SIZE) != checksum) {
 		log_limited(LOG_LEVEL_ERR, "maptree.checksum",
-			    "page map: node %u/%llu in frame %llu does not match its checksum", level,
-			    (unsigned long long)index, (unsigned long long)pfn);
+			    "page map: node %u/%llu in frame %llu does not match its checksum",
+			    level, (unsigned long long)index, (unsigned long long)pfn);
 		return -EBADMSG;
 	}
 	return 0;
 }
 
-static int inner_read(const struct maptree *mt, uint32_t level, uint64_t index, pfn_t pfn, uint64_t checksum,
-		      struct map_node **out)
+static int inner_read(const struct maptree *mt, uint32_t level, uint64_t index, pfn_t pfn,
+		      uint64_t checksum, struct map_node **out)
 {
 	struct pmfs_map_child raw[PMFS_MAP_FANOUT];
 	struct map_node *node;
@@ -133,7 +133,8 @@ static int inner_get(struct maptree *mt, uint32_t level, uint64_t index, struct 
 		if (node->pfn[i] == PFN_NONE)
 			return 0;
 		if (!node->child[i]) {
-			rc = inner_read(mt, l - 1, child, node->pfn[i], node->checksum[i], &node->child[i]);
+			rc = inner_read(mt, l - 1, child, node->pfn[i], node->checksum[i],
+					&node->child[i]);
 			if (rc)
 				return rc;
 		}
@@ -143,7 +144,8 @@ static int inner_get(struct maptree *mt, uint32_t level, uint64_t index, struct 
 	return 0;
 }
 
-static int locate(struct maptree *mt, uint32_t level, uint64_t index, pfn_t *pfn, uint64_t *checksum)
+static int locate(struct maptree *mt, uint32_t level, uint64_t index, pfn_t *pfn,
+		  uint64_t *checksum)
 {
 	struct map_node *parent;
 	int rc;
@@ -194,7 +196,8 @@ static int leaf_check(const struct maptree *mt, uint64_t index, const struct pmf
 	return 0;
 }
 
-int maptree_read_leaf(struct maptree *mt, uint64_t index, struct pmfs_map_entry out[PMFS_MAP_FANOUT])
+int maptree_read_leaf(struct maptree *mt, uint64_t index,
+		      struct pmfs_map_entry out[PMFS_MAP_FANOUT])
 {
 	uint64_t checksum;
 	pfn_t pfn;
@@ -216,8 +219,8 @@ int maptree_read_leaf(struct maptree *mt, uint64_t index, struct pmfs_map_entry 
 }
 
 /* Write a node to a new frame; one without an entry is left out. */
-static int node_write(struct maptree *mt, struct frames *fr, const void *buf, struct maptree_update *up,
-		      struct maptree_change *ch)
+static int node_write(struct maptree *mt, struct frames *fr, const void *buf,
+		      struct maptree_update *up, struct maptree_change *ch)
 {
 	if (mem_is_zero(buf, PMFS_PAGE_SIZE)) {
 		ch->pfn = PFN_NONE;
@@ -232,14 +235,15 @@ static int node_write(struct maptree *mt, struct frames *fr, const void *buf, st
 	return region_write(mt->rg, ch->pfn, 0, buf, PMFS_PAGE_SIZE);
 }
 
-static int build_leaves(struct maptree *mt, struct frames *fr, const struct pmfs_delta *deltas, uint64_t n,
-			struct maptree_update *up)
+static int build_leaves(struct maptree *mt, struct frames *fr, const struct pmfs_delta *deltas,
+			uint64_t n, struct maptree_update *up)
 {
 	struct pmfs_map_entry entry[PMFS_MAP_FANOUT];
 	uint64_t at = 0;
 
 	while (at < n) {
-		const uint64_t index = (le64_get(deltas[at].vpn) & ~PMFS_DELTA_NEW) >> PMFS_MAP_SHIFT;
+		const uint64_t index =
+			(le64_get(deltas[at].vpn) & ~PMFS_DELTA_NEW) >> PMFS_MAP_SHIFT;
 		struct maptree_change *ch = &up->level[0][up->count[0]];
 		int rc;
 
@@ -265,7 +269,8 @@ static int build_leaves(struct maptree *mt, struct frames *fr, const struct pmfs
 }
 
 /* The children of an inner node of the new tree as the old one has them. */
-static int inner_base(struct maptree *mt, uint32_t level, uint64_t index, struct pmfs_map_child *out)
+static int inner_base(struct maptree *mt, uint32_t level, uint64_t index,
+		      struct pmfs_map_child *out)
 {
 	struct map_node *node;
 	int rc;
@@ -290,14 +295,16 @@ static int inner_base(struct maptree *mt, uint32_t level, uint64_t index, struct
 	return rc;
 }
 
-static int build_level(struct maptree *mt, struct frames *fr, uint32_t level, struct maptree_update *up)
+static int build_level(struct maptree *mt, struct frames *fr, uint32_t level,
+		       struct maptree_update *up)
 {
 	const struct maptree_change *below = up->level[level - 1];
 	const uint64_t nbelow = up->count[level - 1];
 	struct pmfs_map_child child[PMFS_MAP_FANOUT];
 	uint64_t at = 0;
 
-	/* A tree that grows needs the first node of the new level even when nothing below it has changed. */
+	/* A tree that grows needs the first node of the new level even when nothing below it has
+	 * changed. */
 	const bool want_first = level == mt->height && mt->height > 0;
 
 	up->level[level] = calloc(nbelow + 1, sizeof(*up->level[level]));
@@ -315,7 +322,8 @@ static int build_level(struct maptree *mt, struct frames *fr, uint32_t level, st
 			return rc;
 		for (; at < nbelow && below[at].index >> PMFS_MAP_SHIFT == ch->index; at++) {
 			le64_put(&child[below[at].index % PMFS_MAP_FANOUT].pfn, below[at].pfn);
-			le64_put(&child[below[at].index % PMFS_MAP_FANOUT].checksum, below[at].checksum);
+			le64_put(&child[below[at].index % PMFS_MAP_FANOUT].checksum,
+				 below[at].checksum);
 		}
 		rc = node_write(mt, fr, child, up, ch);
 		if (rc)
@@ -334,8 +342,8 @@ static uint32_t height_for(uint64_t leaf_index)
 	return h;
 }
 
-int maptree_build(struct maptree *mt, struct frames *fr, const struct pmfs_delta *deltas, uint64_t n, uint64_t vpn_limit,
-		  struct maptree_update *up)
+int maptree_build(struct maptree *mt, struct frames *fr, const struct pmfs_delta *deltas,
+		  uint64_t n, uint64_t vpn_limit, struct maptree_update *up)
 {
 	const vpn_t last = le64_get(deltas[n - 1].vpn) & ~PMFS_DELTA_NEW;
 	const struct maptree_change *root;
@@ -372,10 +380,13 @@ void maptree_update_free(struct maptree_update *up)
 }
 
 void maptree_apply(struct maptree *mt, const struct maptree_update *up,
-		   void (*replaced)(void *arg, uint32_t level, uint64_t index, pfn_t old, pfn_t now), void *arg)
+		   void (*replaced)(void *arg, uint32_t level, uint64_t index, pfn_t old,
+				    pfn_t now),
+		   void *arg)
 {
 	mutex_assert_held(mt->lock);
-	/* Leaves first: the frames that are replaced are looked up in parents that still are the old ones. */
+	/* Leaves first: the frames that are replaced are looked up in parents that still are the
+	 * old ones. */
 	for (uint32_t level = 0; level < MAPTREE_MAX_HEIGHT; level++) {
 		for (uint64_t i = 0; i < up->count[level]; i++) {
 			const struct maptree_change *ch = &up->level[level][i];
@@ -389,7 +400,8 @@ void maptree_apply(struct maptree *mt, const struct maptree_update *up,
 				old = PFN_NONE;
 			replaced(arg, level, ch->index, old, ch->pfn);
 			if (level + 1 >= mt->height ||
-			    inner_get(mt, level + 1, ch->index >> PMFS_MAP_SHIFT, &parent) || !parent)
+			    inner_get(mt, level + 1, ch->index >> PMFS_MAP_SHIFT, &parent) ||
+			    !parent)
 				continue;
 			parent->pfn[at] = ch->pfn;
 			parent->checksum[at] = ch->checksum;
@@ -439,10 +451,11 @@ static int walk_node(struct walk *w, uint32_t level, uint64_t index, pfn_t pfn, 
 	return rc;
 }
 
-int maptree_walk(struct maptree *mt, int (*fn)(void *arg, uint32_t level, uint64_t index, pfn_t pfn, int error),
+int maptree_walk(struct maptree *mt,
+		 int (*fn)(void *arg, uint32_t level, uint64_t index, pfn_t pfn, int error),
 		 void *arg)
 {
-	struct walk w = { .mt = mt, .fn = fn, .arg = arg };
+	struct walk w = {.mt = mt, .fn = fn, .arg = arg};
 
 	mutex_assert_held(mt->lock);
 	if (mt->height == 0)

@@ -32,7 +32,8 @@ static bool flag(const _Atomic uint64_t *map, unsigned int i)
 	return (atomic_load_explicit(&map[i / 64], memory_order_acquire) >> (i % 64)) & 1;
 }
 
-/* A page that has not been looked at since the image was opened: P4.  The caller keeps its frame from being reused. */
+/* A page that has not been looked at since the image was opened: P4.  The caller keeps its frame
+ * from being reused. */
 static int page_check(struct store *st, struct map_leaf *leaf, vpn_t vpn, pfn_t *pfn)
 {
 	struct mutex *lock = pagemap_leaf_lock(&st->pm, leaf);
@@ -54,20 +55,22 @@ static int page_check(struct store *st, struct map_leaf *leaf, vpn_t vpn, pfn_t 
 		return 0;
 	rc = region_hash(st->rg, *pfn, &hash);
 	if (rc) {
-		log_limited(LOG_LEVEL_ERR, "page.read", "page %llu: frame %llu can't be read", (unsigned long long)vpn,
-			    (unsigned long long)*pfn);
+		log_limited(LOG_LEVEL_ERR, "page.read", "page %llu: frame %llu can't be read",
+			    (unsigned long long)vpn, (unsigned long long)*pfn);
 		return rc;
 	}
 	atomic_fetch_add_explicit(&st->verified, 1, memory_order_relaxed);
 	if (hash != want) {
 		atomic_fetch_add_explicit(&st->bad_pages, 1, memory_order_relaxed);
-		log_limited(LOG_LEVEL_ERR, "page.hash", "page %llu: the contents of frame %llu do not match their hash",
+		log_limited(LOG_LEVEL_ERR, "page.hash",
+			    "page %llu: the contents of frame %llu do not match their hash",
 			    (unsigned long long)vpn, (unsigned long long)*pfn);
 		return -EBADMSG;
 	}
 	mutex_lock(lock);
 	if (where_pfn(where_of(leaf, i)) == *pfn)
-		atomic_fetch_or_explicit(&leaf->verified[i / 64], UINT64_C(1) << (i % 64), memory_order_release);
+		atomic_fetch_or_explicit(&leaf->verified[i / 64], UINT64_C(1) << (i % 64),
+					 memory_order_release);
 	mutex_unlock(lock);
 	return 0;
 }
@@ -82,7 +85,8 @@ static int page_locate(struct store *st, vpn_t vpn, pfn_t *pfn)
 	rc = pagemap_leaf(&st->pm, vpn, &leaf);
 	if (rc)
 		return rc;
-	/* In this order: a frame that is seen after the bit is at least as new as the one it stands for (G4). */
+	/* In this order: a frame that is seen after the bit is at least as new as the one it stands
+	 * for (G4). */
 	if (!flag(leaf->verified, slot_of(vpn)))
 		return page_check(st, leaf, vpn, pfn);
 	where = where_of(leaf, slot_of(vpn));
@@ -141,7 +145,8 @@ static int take(struct txn *tx, pfn_t *pfn)
 		/* The caller's count is wrong; better one frame late than half a change. */
 		int rc = frames_reserve(tx->st->fr, FRAME_RECLAIM, 1);
 
-		log_limited(LOG_LEVEL_ERR, "page.promise", "a transaction needs more frames than it asked for");
+		log_limited(LOG_LEVEL_ERR, "page.promise",
+			    "a transaction needs more frames than it asked for");
 #ifdef PMFS_DEBUG
 		assert(tx->promised);
 #endif
@@ -204,7 +209,8 @@ int page_copy(struct txn *tx, vpn_t from, vpn_t *out)
 }
 
 /* The page has no frame of this generation: give it one with the new contents. */
-static int write_moved(struct txn *tx, struct map_leaf *leaf, vpn_t vpn, size_t off, const void *buf, size_t len)
+static int write_moved(struct txn *tx, struct map_leaf *leaf, vpn_t vpn, size_t off,
+		       const void *buf, size_t len)
 {
 	struct store *st = tx->st;
 	struct mutex *lock = pagemap_leaf_lock(&st->pm, leaf);
@@ -235,7 +241,8 @@ static int write_moved(struct txn *tx, struct map_leaf *leaf, vpn_t vpn, size_t 
 }
 
 /* Into the frame that the page got in this generation (P3). */
-static int write_in_place(struct txn *tx, struct map_leaf *leaf, vpn_t vpn, size_t off, const void *buf, size_t len)
+static int write_in_place(struct txn *tx, struct map_leaf *leaf, vpn_t vpn, size_t off,
+			  const void *buf, size_t len)
 {
 	const pfn_t pfn = where_pfn(where_of(leaf, slot_of(vpn)));
 	int rc;
@@ -378,7 +385,8 @@ static bool info_same(const struct page_info *x, const struct page_info *y)
 	return info_clean(x) && x->pfn == y->pfn && x->hash == y->hash;
 }
 
-/* Writers of both are kept out by the pages' locks; frames can't be reused, for we are in a transaction. */
+/* Writers of both are kept out by the pages' locks; frames can't be reused, for we are in a
+ * transaction. */
 static int merge_locked(struct txn *tx, struct map_leaf *la, vpn_t a, struct map_leaf *lb, vpn_t b)
 {
 	struct store *st = tx->st;
@@ -403,8 +411,10 @@ static int merge_locked(struct txn *tx, struct map_leaf *la, vpn_t a, struct map
 	lock_pair(ka, kb);
 	info_locked(la, slot_of(a), &now_a);
 	info_locked(lb, slot_of(b), &now_b);
-	/* Their last pointers can have gone meanwhile.  The count of a frame must not run over either. */
-	rc = info_same(&ia, &now_a) && info_same(&ib, &now_b) && frames_count(st->fr, ia.pfn) < UINT32_MAX / 2;
+	/* Their last pointers can have gone meanwhile.  The count of a frame must not run over
+	 * either. */
+	rc = info_same(&ia, &now_a) && info_same(&ib, &now_b) &&
+	     frames_count(st->fr, ia.pfn) < UINT32_MAX / 2;
 	if (rc) {
 		frames_share(st->fr, ia.pfn);
 		pagemap_set_merged(&st->pm, lb, slot_of(b), ia.pfn, ia.hash);

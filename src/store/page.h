@@ -2,40 +2,48 @@
 /*
  * page.h - pages: contents with an identity and a count of the pointers to them.
  *
- * Whatever points at contents holds a vpn.  Where the contents are, and what their hash is, is this module's and
- * the page map's business.
+ * Whatever points at contents holds a vpn.  Where the contents are, and what their hash is, is this
+ * module's and the page map's business.
  *
- *   P1  The count of a page is the number of pointers to it from live structures; the owner of a structure
- *       that copies or drops a pointer says so with page_ref() or page_unref().
- *   P2  A page with a count above 1 is never written: its owner makes a new page instead (ptab.h does).
- *   P3  A page is written in place only when it has got its frame in this generation and the frame is its own;
- *       otherwise page_write() gives it a new frame first.  The vpn stays, so nothing that points to it changes.
- *   P4  A page whose frame came from the image is hashed before its contents are used for the first time.
+ *   P1  The count of a page is the number of pointers to it from live structures; the owner of a
+ *       structure that copies or drops a pointer says so with page_ref() or page_unref().
+ *   P2  A page with a count above 1 is never written: its owner makes a new page instead (ptab.h
+ *       does).
+ *   P3  A page is written in place only when it has got its frame in this generation and the frame
+ *       is its own; otherwise page_write() gives it a new frame first.  The vpn stays, so nothing
+ *       that points to it changes.
+ *   P4  A page whose frame came from the image is hashed before its contents are used for the first
+ *       time.
  *
- * Thread safe as far as P2: two threads may write different bytes of one page; who writes the same bytes, or writes while
- * another drops the last reference, has a lock of his own.  Lock ranks: LOCK_PAGE, LOCK_MAPLEAF.
+ * Thread safe as far as P2: two threads may write different bytes of one page; who writes the same
+ * bytes, or writes while another drops the last reference, has a lock of his own.  Lock ranks:
+ * LOCK_PAGE, LOCK_MAPLEAF.
  */
 #ifndef PMFS_STORE_PAGE_H
 #define PMFS_STORE_PAGE_H
 
 #include "store/txn.h"
 
-/* A new page, count 1, with these contents (NULL: zeros).  Takes one frame of the promise.  -ENOMEM, -EIO, -EBADMSG (map leaf). */
+/*
+ * A new page, count 1, with these contents (NULL: zeros).  Takes one frame of the promise.
+ * -ENOMEM, -EIO, -EBADMSG (map leaf).
+ */
 int page_new(struct txn *tx, const void *contents, vpn_t *out);
 
 /* A new page with the contents of another, count 1.  For P2. */
 int page_copy(struct txn *tx, vpn_t from, vpn_t *out);
 
 /*
- * Overwrite len bytes at off.  Count must be 1 (P2).  At most one frame of the promise.  len 4096 does not read the old contents.
- * -EBADMSG: the old contents were needed and are damaged.
+ * Overwrite len bytes at off.  Count must be 1 (P2).  At most one frame of the promise.  len 4096
+ * does not read the old contents.  -EBADMSG: the old contents were needed and are damaged.
  */
 int page_write(struct txn *tx, vpn_t vpn, size_t off, const void *buf, size_t len);
 
 /*
- * The contents of a page, for reading, inside a read section.  A hole gives the address of 4096 zeros.  The pointer is into the
- * region: it may fault when the host's file fails, but the page was touched when it was verified, and in a RAM region it can't.
- * -EBADMSG: does not match its hash; -EUCLEAN: no such page; -EIO.
+ * The contents of a page, for reading, inside a read section.  A hole gives the address of 4096
+ * zeros.  The pointer is into the region: it may fault when the host's file fails, but the page was
+ * touched when it was verified, and in a RAM region it can't.  -EBADMSG: does not match its hash;
+ * -EUCLEAN: no such page; -EIO.
  */
 int page_get(struct store *st, vpn_t vpn, const void **out);
 /* The same by copying; needs no read section. */
@@ -45,29 +53,27 @@ int page_is_hole(struct store *st, vpn_t vpn);
 
 /* One pointer more.  -EMLINK: the count is at its end; the caller copies the page instead. */
 int page_ref(struct txn *tx, vpn_t vpn);
-/* One less.  *left (may be NULL): the pointers that remain; 0: the page is gone, and what it pointed at is the caller's to drop - before, with page_refs() == 1. */
-int page_unref(struct txn *tx, vpn_t vpn, uint64_t *left);
 /*
- * One less, but only when somebody else has a pointer too.  1: done; 0: the caller's pointer is the only one, and nothing has changed.  What two trees
- * share is let go of with this: each of them could be the last one, and only the last one may drop what the page points at.  The answer 0 stays true
- * (only who has a pointer can add one), so then: drop the children, page_unref().
+ * One less.  *left (may be NULL): the pointers that remain; 0: the page is gone, and what it
+ * pointed at is the caller's to drop - before, with page_refs() == 1.
  */
-int page_unref_shared(struct txn *tx, vpn_t vpn);
+int page_unref(struct txn *tx, vpn_t vpn, uint64_t *left);
 /* The count; 0: no such page.  Exact while the caller's locks keep others from changing it. */
 int page_refs(struct store *st, vpn_t vpn, uint64_t *refs);
 
 /* What a page is made of, for info, dedup and checks. */
 struct page_info {
 	uint64_t refs;
-	pfn_t pfn;      /* PFN_NONE: hole */
-	uint64_t hash;  /* valid unless dirty */
-	bool dirty;     /* written since the last commit closed: no hash yet */
+	pfn_t pfn;     /* PFN_NONE: hole */
+	uint64_t hash; /* valid unless dirty */
+	bool dirty;    /* written since the last commit closed: no hash yet */
 };
 int page_info(struct store *st, vpn_t vpn, struct page_info *out);
 
 /*
- * Make two clean pages one frame: b's frame is given up, b names a's.  Both are compared byte by byte here, with writers of both kept out.
- * 1: done; 0: not equal, or one of them has changed, is a hole, or they share already; -EIO, -EBADMSG.
+ * Make two clean pages one frame: b's frame is given up, b names a's.  Both are compared byte by
+ * byte here, with writers of both kept out.  1: done; 0: not equal, or one of them has changed, is
+ * a hole, or they share already; -EIO, -EBADMSG.
  */
 int page_merge(struct txn *tx, vpn_t a, vpn_t b);
 /* Turn a clean page of zeros into a hole.  1: done, 0: not zeros or dirty. */

@@ -13,7 +13,7 @@ struct pagemap_chunk {
 };
 
 #define CHUNK_MASK ((UINT64_C(1) << PAGEMAP_CHUNK_SHIFT) - 1)
-#define LEAF_MASK (PMFS_MAP_FANOUT - 1)
+#define LEAF_MASK  (PMFS_MAP_FANOUT - 1)
 
 static bool abit_test(const _Atomic uint64_t *map, unsigned int i)
 {
@@ -82,8 +82,8 @@ void pagemap_destroy(struct pagemap *pm)
 }
 
 /*
- * Frames that the scan has not seen can't be given out again, so that until it is over, nodes which a commit has replaced are
- * still missing from what the next one could use: twice the number then.
+ * Frames that the scan has not seen can't be given out again, so that until it is over, nodes which
+ * a commit has replaced are still missing from what the next one could use: twice the number then.
  */
 uint64_t pagemap_frames(const struct pagemap *pm)
 {
@@ -112,10 +112,11 @@ static struct pagemap_chunk *chunk_get(struct pagemap *pm, uint64_t index)
 
 static struct map_leaf *leaf_in_memory(struct pagemap *pm, uint64_t index)
 {
-	struct pagemap_chunk *chunk =
-		atomic_load_explicit(&pm->chunk[index >> PAGEMAP_CHUNK_SHIFT], memory_order_acquire);
+	struct pagemap_chunk *chunk = atomic_load_explicit(&pm->chunk[index >> PAGEMAP_CHUNK_SHIFT],
+							   memory_order_acquire);
 
-	return chunk ? atomic_load_explicit(&chunk->leaf[index & CHUNK_MASK], memory_order_acquire) : NULL;
+	return chunk ? atomic_load_explicit(&chunk->leaf[index & CHUNK_MASK], memory_order_acquire)
+		     : NULL;
 }
 
 struct mutex *pagemap_leaf_lock(struct pagemap *pm, const struct map_leaf *leaf)
@@ -140,8 +141,10 @@ static uint64_t acc_find(const struct pagemap *pm, vpn_t vpn)
 	return lo;
 }
 
-/* G1: a leaf that is not in memory, out of tree and acc.  Caller holds map_lock.  1: has something; 0: all free. */
-static int leaf_compose(struct pagemap *pm, uint64_t index, struct pmfs_map_entry entry[PMFS_MAP_FANOUT])
+/* G1: a leaf that is not in memory, out of tree and acc.  Caller holds map_lock.  1: has something;
+ * 0: all free. */
+static int leaf_compose(struct pagemap *pm, uint64_t index,
+			struct pmfs_map_entry entry[PMFS_MAP_FANOUT])
 {
 	int rc = maptree_read_leaf(&pm->tree, index, entry);
 
@@ -249,8 +252,9 @@ static int vpn_extend(struct pagemap *pm)
 }
 
 /*
- * Claim one free page of some leaf: the next in order, so that pages that are made together stand in one leaf.  Leaves with
- * room are looked for only when there are at least four free pages per leaf on average, which bounds the search.
+ * Claim one free page of some leaf: the next in order, so that pages that are made together stand
+ * in one leaf.  Leaves with room are looked for only when there are at least four free pages per
+ * leaf on average, which bounds the search.
  */
 static int vpn_claim(struct pagemap *pm, uint64_t *index)
 {
@@ -290,7 +294,8 @@ bool pagemap_counted(const struct pagemap *pm, const struct map_leaf *leaf, pfn_
 	return pfn >= pm->old_frames || leaf->counted || atomic_load(&pm->scanned);
 }
 
-static void count_page(struct pagemap *pm, const struct map_leaf *leaf, int64_t pages, int64_t holes)
+static void count_page(struct pagemap *pm, const struct map_leaf *leaf, int64_t pages,
+		       int64_t holes)
 {
 	if (!leaf->counted)
 		return; /* the scan will find it as it is then */
@@ -310,8 +315,9 @@ static void mark_changed(struct pagemap *pm, struct map_leaf *leaf, unsigned int
 	leaf->listed = true;
 	/* The list is only pushed to while transactions run, and emptied between them. */
 	leaf->next_changed = atomic_load_explicit(&pm->changed_leaves, memory_order_relaxed);
-	while (!atomic_compare_exchange_weak_explicit(&pm->changed_leaves, &leaf->next_changed, leaf,
-						      memory_order_release, memory_order_relaxed))
+	while (!atomic_compare_exchange_weak_explicit(&pm->changed_leaves, &leaf->next_changed,
+						      leaf, memory_order_release,
+						      memory_order_relaxed))
 		;
 }
 
@@ -379,7 +385,8 @@ void pagemap_set_frame(struct pagemap *pm, struct map_leaf *leaf, unsigned int i
 		count_page(pm, leaf, 0, -1);
 }
 
-void pagemap_set_merged(struct pagemap *pm, struct map_leaf *leaf, unsigned int i, pfn_t pfn, uint64_t hash)
+void pagemap_set_merged(struct pagemap *pm, struct map_leaf *leaf, unsigned int i, pfn_t pfn,
+			uint64_t hash)
 {
 	const uint64_t old = where_get(leaf, i);
 
@@ -489,8 +496,8 @@ int pagemap_capture(struct pagemap *pm, struct pmfs_delta **out, uint64_t *count
 		struct map_leaf *leaf = leaves[k];
 
 		mutex_lock(pagemap_leaf_lock(pm, leaf));
-		for (uint64_t i = bit_find_set(leaf->changed, PMFS_MAP_FANOUT, 0); i < PMFS_MAP_FANOUT;
-		     i = bit_find_set(leaf->changed, PMFS_MAP_FANOUT, i + 1)) {
+		for (uint64_t i = bit_find_set(leaf->changed, PMFS_MAP_FANOUT, 0);
+		     i < PMFS_MAP_FANOUT; i = bit_find_set(leaf->changed, PMFS_MAP_FANOUT, i + 1)) {
 			const bool is_new = abit_test(leaf->born, (unsigned int)i);
 			const vpn_t vpn = (leaf->index << PMFS_MAP_SHIFT) + i;
 
@@ -519,7 +526,8 @@ void pagemap_settle(struct pagemap *pm, const struct pmfs_delta *deltas, uint64_
 	uint64_t at = 0;
 
 	while (at < n) {
-		const uint64_t index = (le64_get(deltas[at].vpn) & ~PMFS_DELTA_NEW) >> PMFS_MAP_SHIFT;
+		const uint64_t index =
+			(le64_get(deltas[at].vpn) & ~PMFS_DELTA_NEW) >> PMFS_MAP_SHIFT;
 		struct map_leaf *leaf = leaf_in_memory(pm, index);
 
 		mutex_lock(pagemap_leaf_lock(pm, leaf));
@@ -529,10 +537,13 @@ void pagemap_settle(struct pagemap *pm, const struct pmfs_delta *deltas, uint64_
 
 			if (vpn >> PMFS_MAP_SHIFT != index)
 				break;
-			/* A frame that the page has left since is not given out before the next commit, so
-			 * that the same frame is the same contents - unless the page was made anew in it. */
-			if (!(le64_get(deltas[at].vpn) & PMFS_DELTA_NEW) || abit_test(leaf->born, i) ||
-			    where_pfn(where_get(leaf, i)) != where_pfn(le64_get(deltas[at].entry.where)))
+			/* A frame that the page has left since is not given out before the next
+			 * commit, so that the same frame is the same contents - unless the page was
+			 * made anew in it. */
+			if (!(le64_get(deltas[at].vpn) & PMFS_DELTA_NEW) ||
+			    abit_test(leaf->born, i) ||
+			    where_pfn(where_get(leaf, i)) !=
+				    where_pfn(le64_get(deltas[at].entry.where)))
 				continue;
 			leaf->hash[i] = le64_get(deltas[at].entry.hash);
 			bit_clear(leaf->nohash, i);
@@ -541,7 +552,8 @@ void pagemap_settle(struct pagemap *pm, const struct pmfs_delta *deltas, uint64_
 	}
 }
 
-struct pmfs_delta *pagemap_merge(const struct pagemap *pm, const struct pmfs_delta *deltas, uint64_t n, uint64_t *count)
+struct pmfs_delta *pagemap_merge(const struct pagemap *pm, const struct pmfs_delta *deltas,
+				 uint64_t n, uint64_t *count)
 {
 	struct pmfs_delta *all = calloc(pm->acc_count + n + 1, sizeof(*all));
 	uint64_t a = 0;
@@ -629,7 +641,8 @@ static int scan_nodes(struct pagemap *pm, uint64_t index)
 	return 0;
 }
 
-/* Caller holds map_lock, so that the leaf is neither read nor written meanwhile; its entries can change when it is in memory. */
+/* Caller holds map_lock, so that the leaf is neither read nor written meanwhile; its entries can
+ * change when it is in memory. */
 static int scan_leaf(struct pagemap *pm, uint64_t index)
 {
 	struct map_leaf *leaf = leaf_in_memory(pm, index);

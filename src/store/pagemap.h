@@ -2,25 +2,30 @@
 /*
  * pagemap.h - the page map in memory: for each page its frame, its count and its hash.
  *
- * It is cut into leaves of 256 pages, each read from the image when it is first needed and kept.  Three states of
- * it exist side by side:
+ * It is cut into leaves of 256 pages, each read from the image when it is first needed and kept.
+ * Three states of it exist side by side:
  *
  *   memory          what transactions see and change
- *   the durable     tree (maptree.h) + `acc`, the changed entries of earlier small commits that are not in it yet
+ *   the durable     tree (maptree.h) + `acc`, the changed entries of earlier small commits that are
+ *                   not in it yet
  *   being written   entries that pagemap_capture() took when the generation closed
  *
- *   G1  A leaf that is not in memory has not been changed since the image was opened: it is tree + acc.
- *   G2  `where` of a page is changed under the lock of its leaf; it may be read without (one atomic load).
- *   G3  born: the page got its frame in the open generation.  The bit is set after `where`, so that who sees it sees
- *       the new frame, too; it goes when the generation closes, between transactions.
- *   G4  verified: contents that are read through `where` need no check.  Set after `where`; never taken back, since
- *       whatever comes later was written by us.
- *   G5  nohash: `hash` is not that of the contents, because the commit that writes it has not succeeded yet.
- *   G6  Pages are free when their count is 0.  free[leaf] says how many free pages of a leaf nobody has claimed; 0 as long as
- *       the scan has not been over a leaf of an opened image.
+ *   G1  A leaf that is not in memory has not been changed since the image was opened: it is tree +
+ *       acc.
+ *   G2  `where` of a page is changed under the lock of its leaf; it may be read without (one atomic
+ *       load).
+ *   G3  born: the page got its frame in the open generation.  The bit is set after `where`, so that
+ *       who sees it sees the new frame, too; it goes when the generation closes, between
+ *       transactions.
+ *   G4  verified: contents that are read through `where` need no check.  Set after `where`; never
+ *       taken back, since whatever comes later was written by us.
+ *   G5  nohash: `hash` is not that of the contents, because the commit that writes it has not
+ *       succeeded yet.
+ *   G6  Pages are free when their count is 0.  free[leaf] says how many free pages of a leaf nobody
+ *       has claimed; 0 as long as the scan has not been over a leaf of an opened image.
  *
- * Lock ranks: LOCK_MAP (reading leaves, the durable tree), LOCK_MAPLEAF (striped over the leaves; several in the order of
- * their addresses), LOCK_VPN (free page numbers).
+ * Lock ranks: LOCK_MAP (reading leaves, the durable tree), LOCK_MAPLEAF (striped over the leaves;
+ * several in the order of their addresses), LOCK_VPN (free page numbers).
  */
 #ifndef PMFS_STORE_PAGEMAP_H
 #define PMFS_STORE_PAGEMAP_H
@@ -36,47 +41,47 @@
 
 struct map_leaf {
 	_Atomic uint64_t where[PMFS_MAP_FANOUT]; /* as in struct pmfs_map_entry */
-	uint64_t hash[PMFS_MAP_FANOUT];          /* the rest: guarded by the leaf's lock */
+	uint64_t hash[PMFS_MAP_FANOUT];		 /* the rest: guarded by the leaf's lock */
 	_Atomic uint64_t born[PMFS_MAP_FANOUT / 64];
 	_Atomic uint64_t verified[PMFS_MAP_FANOUT / 64];
 	uint64_t nohash[PMFS_MAP_FANOUT / 64];
 	uint64_t changed[PMFS_MAP_FANOUT / 64];
-	uint64_t index;                          /* set once */
+	uint64_t index; /* set once */
 	struct map_leaf *next_changed;
-	bool listed;                             /* in the list of changed leaves */
-	bool counted;                            /* the scan has been over it, or it is newer than the scan */
-	uint8_t hint;                            /* where to look for a free page */
+	bool listed;  /* in the list of changed leaves */
+	bool counted; /* the scan has been over it, or it is newer than the scan */
+	uint8_t hint; /* where to look for a free page */
 };
 
 struct pagemap_chunk;
 #define PAGEMAP_CHUNK_SHIFT 16 /* leaves in a chunk of the directory */
-#define PAGEMAP_CHUNKS ((SUPER_MAX_VPN >> PMFS_MAP_SHIFT) >> PAGEMAP_CHUNK_SHIFT)
+#define PAGEMAP_CHUNKS	    ((SUPER_MAX_VPN >> PMFS_MAP_SHIFT) >> PAGEMAP_CHUNK_SHIFT)
 
 struct pagemap {
 	struct region *rg;
 	struct frames *fr;
-	pfn_t old_frames;            /* frames below it were there when the image was opened */
-	uint64_t old_leaves;         /* likewise for leaves */
+	pfn_t old_frames;    /* frames below it were there when the image was opened */
+	uint64_t old_leaves; /* likewise for leaves */
 	_Atomic(struct pagemap_chunk *) *chunk;
 	struct mutex stripe[PAGEMAP_STRIPES];
 
-	struct mutex map_lock;       /* LOCK_MAP */
-	struct maptree tree;         /* guarded by map_lock */
-	struct pmfs_delta *acc;      /* sorted; guarded by map_lock; changed only by the leader of a commit */
+	struct mutex map_lock; /* LOCK_MAP */
+	struct maptree tree;   /* guarded by map_lock */
+	struct pmfs_delta *acc; /* sorted; guarded by map_lock; only a commit's leader changes it */
 	uint64_t acc_count;
-	_Atomic uint64_t scan_next;  /* the leaf that the scan looks at next; changed under map_lock */
+	_Atomic uint64_t scan_next; /* leaf that the scan looks at next; changed under map_lock */
 	_Atomic bool scanned;
-	_Atomic uint64_t nodes;      /* of the durable tree, as far as they are known */
+	_Atomic uint64_t nodes; /* of the durable tree, as far as they are known */
 
-	struct mutex vpn_lock;       /* LOCK_VPN */
-	_Atomic uint64_t vpn_limit;  /* changed under vpn_lock */
-	uint64_t cursor;             /* leaf that pages are taken from; guarded by vpn_lock */
-	uint64_t free_total;         /* sum of all free[]; guarded by vpn_lock */
+	struct mutex vpn_lock;	    /* LOCK_VPN */
+	_Atomic uint64_t vpn_limit; /* changed under vpn_lock */
+	uint64_t cursor;	    /* leaf that pages are taken from; guarded by vpn_lock */
+	uint64_t free_total;	    /* sum of all free[]; guarded by vpn_lock */
 
 	_Atomic(struct map_leaf *) changed_leaves;
-	_Atomic uint64_t changed;    /* pages in the open generation's list */
-	_Atomic uint64_t born;       /* of these with a new frame */
-	_Atomic uint64_t pages;      /* with a count, as far as the scan has come */
+	_Atomic uint64_t changed; /* pages in the open generation's list */
+	_Atomic uint64_t born;	  /* of these with a new frame */
+	_Atomic uint64_t pages;	  /* with a count, as far as the scan has come */
 	_Atomic uint64_t holes;
 };
 
@@ -107,10 +112,15 @@ struct mutex *pagemap_leaf_lock(struct pagemap *pm, const struct map_leaf *leaf)
 /* A page with count 1 in that frame, born; PFN_NONE: a hole. */
 int pagemap_add(struct pagemap *pm, pfn_t pfn, vpn_t *out);
 
-/* These five want the leaf's lock and a transaction. */
-void pagemap_set_frame(struct pagemap *pm, struct map_leaf *leaf, unsigned int i, pfn_t pfn); /* new contents, written by us */
-void pagemap_set_merged(struct pagemap *pm, struct map_leaf *leaf, unsigned int i, pfn_t pfn, uint64_t hash); /* same contents */
-void pagemap_set_refs(struct pagemap *pm, struct map_leaf *leaf, unsigned int i, uint64_t refs); /* not 0 */
+/* These four want the leaf's lock and a transaction. */
+
+/* New contents, written by us. */
+void pagemap_set_frame(struct pagemap *pm, struct map_leaf *leaf, unsigned int i, pfn_t pfn);
+/* The same contents elsewhere. */
+void pagemap_set_merged(struct pagemap *pm, struct map_leaf *leaf, unsigned int i, pfn_t pfn,
+			uint64_t hash);
+/* refs is not 0. */
+void pagemap_set_refs(struct pagemap *pm, struct map_leaf *leaf, unsigned int i, uint64_t refs);
 void pagemap_remove(struct pagemap *pm, struct map_leaf *leaf, unsigned int i);
 /* Have frames_drop()'s `counted` for a page of this leaf. */
 bool pagemap_counted(const struct pagemap *pm, const struct map_leaf *leaf, pfn_t pfn);
@@ -126,21 +136,29 @@ struct pagemap_copy {
 int pagemap_peek(struct pagemap *pm, uint64_t index, struct pagemap_copy *out);
 
 /*
- * Take the changes of the generation that closes, sorted; NEW marks those with a new frame, whose hash is not filled in yet.
- * Caller holds LOCK_TXN exclusively.  *out is the caller's to free.  -ENOMEM: nothing has changed.
+ * Take the changes of the generation that closes, sorted; NEW marks those with a new frame, whose
+ * hash is not filled in yet.  Caller holds LOCK_TXN exclusively.  *out is the caller's to free.
+ * -ENOMEM: nothing has changed.
  */
 int pagemap_capture(struct pagemap *pm, struct pmfs_delta **out, uint64_t *count);
 /* They are durable: put the hashes of new pages where the page still has that frame. */
 void pagemap_settle(struct pagemap *pm, const struct pmfs_delta *deltas, uint64_t n);
 
-/* acc + newer changes, the newer ones first where both have a page; NEW stays on those only.  NULL: no memory. */
-struct pmfs_delta *pagemap_merge(const struct pagemap *pm, const struct pmfs_delta *deltas, uint64_t n, uint64_t *count);
+/*
+ * acc + newer changes, the newer ones first where both have a page; NEW stays on those only.  NULL:
+ * no memory.
+ */
+struct pmfs_delta *pagemap_merge(const struct pagemap *pm, const struct pmfs_delta *deltas,
+				 uint64_t n, uint64_t *count);
 /* A small commit is durable: acc is now this (taken over). */
 void pagemap_set_acc(struct pagemap *pm, struct pmfs_delta *acc, uint64_t n);
 /* A big commit is durable: the tree has everything, acc is empty. */
 void pagemap_set_tree(struct pagemap *pm, const struct maptree_update *up);
 
-/* Derive free frames and pages from at most max leaves.  1: all done; 0: more; errors as above, which leave it undone. */
+/*
+ * Derive free frames and pages from at most max leaves.  1: all done; 0: more; errors as above,
+ * which leave it undone.
+ */
 int pagemap_scan(struct pagemap *pm, uint64_t max);
 
 /* Frames that the map could need anew in one commit: for frames_set_map_nodes(). */

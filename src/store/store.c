@@ -16,13 +16,14 @@
 #include "base/units.h"
 #include "store/store_impl.h"
 
-#define SCAN_STEP 64u
-#define TRIM_IDLE_MS 5000u
-#define TRIM_MAX 16384u
+#define SCAN_STEP      64u
+#define TRIM_IDLE_MS   5000u
+#define TRIM_MAX       16384u
 #define KEEPER_TICK_MS 1000u
 #define RESERVE_FRAMES (UINT64_C(1) << 28) /* 1 TiB */
 
-static int fail(struct store_error *err, int rc, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+static int fail(struct store_error *err, int rc, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
 
 static int fail(struct store_error *err, int rc, const char *fmt, ...)
 {
@@ -54,7 +55,7 @@ static bool keeper_sleep(struct store *st, uint64_t ms)
 	bool stop;
 
 	mutex_lock(&st->keeper_lock);
-	if (!st->keeper_stop)
+	if (!st->keeper_stop && !st->left)
 		(void)cond_timedwait_ms(&st->keeper_wake, &st->keeper_lock, ms);
 	stop = st->keeper_stop;
 	mutex_unlock(&st->keeper_lock);
@@ -68,13 +69,16 @@ static void keeper_scan(struct store *st)
 	while (!rc && !keeper_stopping(st))
 		rc = store_scan(st, SCAN_STEP);
 	if (rc < 0)
-		log_warn("the page map can't be read as a whole (error %d): space that is free in it stays unused", -rc);
+		log_warn("the page map can't be read as a whole (error %d): space that is free in "
+			 "it stays unused",
+			 -rc);
 }
 
 static void *keeper_main(void *arg)
 {
 	struct store *st = arg;
-	uint64_t tick = st->commit_ms && st->commit_ms < KEEPER_TICK_MS ? st->commit_ms : KEEPER_TICK_MS;
+	uint64_t tick =
+		st->commit_ms && st->commit_ms < KEEPER_TICK_MS ? st->commit_ms : KEEPER_TICK_MS;
 	int64_t next_commit = units_monotonic_ns() + st->commit_ms * INT64_C(1000000);
 	int64_t next_trim = units_monotonic_ns() + KEEPER_TICK_MS * INT64_C(1000000);
 
@@ -82,10 +86,12 @@ static void *keeper_main(void *arg)
 	while (keeper_sleep(st, tick)) {
 		const int64_t now = units_monotonic_ns();
 
+		commit_finish_left(st);
 		if (st->read_only || region_error(st->rg))
 			continue;
 		if (st->commit_ms && now >= next_commit) {
-			(void)commit_lead(st, COMMIT_TIMER); /* has logged, and poisoned the region */
+			(void)commit_try(st,
+					 COMMIT_TIMER); /* has logged, and poisoned the region */
 			next_commit = units_monotonic_ns() + st->commit_ms * INT64_C(1000000);
 		}
 		if (now >= next_trim) {
@@ -106,6 +112,7 @@ static void keeper_end(struct store *st)
 	mutex_unlock(&st->keeper_lock);
 	thread_join(st->keeper);
 	st->keeper_started = false;
+	commit_finish_left(st);
 }
 
 /* ------------------------------------------------------------------ open and close */
@@ -131,7 +138,8 @@ static int slot_proven(struct region *rg, const struct super_slot *slot, vpn_t *
 	return 0;
 }
 
-static int pick_slot(struct region *rg, struct super_slots *slots, unsigned *pick, struct store_error *err)
+static int pick_slot(struct region *rg, struct super_slots *slots, unsigned *pick,
+		     struct store_error *err)
 {
 	int first = 0;
 
@@ -146,19 +154,23 @@ static int pick_slot(struct region *rg, struct super_slots *slots, unsigned *pic
 			return 0;
 		}
 		log_warn("generation %llu is not complete (page %llu): the one before it is used",
-			 (unsigned long long)slots->slot[i].super.generation, (unsigned long long)bad);
+			 (unsigned long long)slots->slot[i].super.generation,
+			 (unsigned long long)bad);
 		if (!first) {
 			first = rc;
-			(void)fail(err, rc, "generation %llu is not complete (page %llu), and there is no older one",
-				   (unsigned long long)slots->slot[i].super.generation, (unsigned long long)bad);
+			(void)fail(err, rc,
+				   "generation %llu is not complete (page %llu), and there is no "
+				   "older one",
+				   (unsigned long long)slots->slot[i].super.generation,
+				   (unsigned long long)bad);
 		}
 	}
 	return first;
 }
 
 /*
- * The limit that an image says it has, before the region can be mapped that large.  Only a hint: super_load() decides later, on the
- * locked file.
+ * The limit that an image says it has, before the region can be mapped that large.  Only a hint:
+ * super_load() decides later, on the locked file.
  */
 static uint64_t peek_limit(const char *path)
 {
@@ -187,7 +199,8 @@ static uint64_t reserve(uint64_t limit_frames)
 	return MAX(MIN(limit_frames * 4, RESERVE_FRAMES), limit_frames);
 }
 
-static int open_image(struct store *st, const struct store_config *cfg, struct super_slot *slot, struct store_error *err)
+static int open_image(struct store *st, const struct store_config *cfg, struct super_slot *slot,
+		      struct store_error *err)
 {
 	const uint64_t wanted = cfg->limit_bytes >> PMFS_PAGE_SHIFT;
 	struct super_slots slots;
@@ -217,7 +230,8 @@ static int open_image(struct store *st, const struct store_config *cfg, struct s
 		return rc;
 	if (wanted && wanted != slot->super.limit_frames && !cfg->read_only) {
 		if (wanted < slot->super.frames || wanted < PMFS_MIN_FRAMES)
-			return fail(err, -ERANGE, "%s holds more than the size that was asked for", cfg->path);
+			return fail(err, -ERANGE, "%s holds more than the size that was asked for",
+				    cfg->path);
 		slot->super.limit_frames = wanted;
 		st->root_changed = true;
 	}
@@ -227,21 +241,23 @@ static int open_image(struct store *st, const struct store_config *cfg, struct s
 	if (rc)
 		return fail(err, rc, "can't use %s up to its size: %s", cfg->path, strerror(-rc));
 	/*
-	 * After a crash of the process alone, the generation that was found may be in the host's cache only.  What
-	 * it gave up will be overwritten, so it has to be durable first.
+	 * After a crash of the process alone, the generation that was found may be in the host's
+	 * cache only.  What it gave up will be overwritten, so it has to be durable first.
 	 */
 	rc = region_flush(st->rg);
 	return rc ? fail(err, rc, "can't write %s: %s", cfg->path, strerror(-rc)) : 0;
 }
 
-static int open_ram(struct store *st, const struct store_config *cfg, struct super_slot *slot, struct store_error *err)
+static int open_ram(struct store *st, const struct store_config *cfg, struct super_slot *slot,
+		    struct store_error *err)
 {
-	const struct store_format how = { .limit_bytes = cfg->limit_bytes };
+	const struct store_format how = {.limit_bytes = cfg->limit_bytes};
 	int rc;
 
 	rc = super_init(&slot->super, &how);
 	if (rc)
-		return fail(err, rc, "not a possible size: %llu bytes", (unsigned long long)cfg->limit_bytes);
+		return fail(err, rc, "not a possible size: %llu bytes",
+			    (unsigned long long)cfg->limit_bytes);
 	st->ram = true;
 	rc = region_open_memfd(&st->rg, reserve(slot->super.limit_frames));
 	if (!rc)
@@ -288,12 +304,14 @@ static int open_maps(struct store *st, struct super_slot *slot, struct store_err
 
 	st->super = slot->super;
 	st->root = slot->super.tree;
-	/* A RAM region starts with a generation that was never written: nothing of it can be lost. */
+	/* A RAM region starts with a generation that was never written: nothing of it can be lost.
+	 */
 	atomic_store(&st->durable, slot->super.generation);
 	atomic_store(&st->generation, slot->super.generation + 1);
 	rc = frames_new(&st->fr, st->rg, slot->super.frames);
 	if (rc)
-		return fail(err, rc, "the image is shorter than it says, or memory is short: %s", strerror(-rc));
+		return fail(err, rc, "the image is shorter than it says, or memory is short: %s",
+			    strerror(-rc));
 	rc = pagemap_init(&st->pm, st->rg, st->fr, &slot->super, slot->deltas, slot->delta_count);
 	if (rc)
 		return fail(err, rc, "%s", strerror(-rc));
@@ -306,7 +324,7 @@ static int open_maps(struct store *st, struct super_slot *slot, struct store_err
 
 int store_open(struct store **out, const struct store_config *cfg, struct store_error *err)
 {
-	struct super_slot slot = { 0 };
+	struct super_slot slot = {0};
 	struct store_error ignored;
 	struct store *st;
 	int rc;
@@ -493,7 +511,8 @@ static void copy_info(const struct pagemap_copy *leaf, unsigned int i, struct pa
 	out->dirty = bit_test(leaf->nohash, i);
 }
 
-int store_each_page(struct store *st, vpn_t from, vpn_t to, int (*fn)(void *arg, vpn_t vpn, const struct page_info *info), void *arg)
+int store_each_page(struct store *st, vpn_t from, vpn_t to,
+		    int (*fn)(void *arg, vpn_t vpn, const struct page_info *info), void *arg)
 {
 	struct pagemap_copy leaf;
 
@@ -551,8 +570,9 @@ static int check_node(void *arg, uint32_t level, uint64_t index, pfn_t pfn, int 
 	struct check *ck = arg;
 
 	if (error) {
-		report(ck, "page map: node %u/%llu in frame %llu: %s", level, (unsigned long long)index,
-		       (unsigned long long)pfn, error == -EBADMSG ? "wrong checksum" : strerror(-error));
+		report(ck, "page map: node %u/%llu in frame %llu: %s", level,
+		       (unsigned long long)index, (unsigned long long)pfn,
+		       error == -EBADMSG ? "wrong checksum" : strerror(-error));
 	}
 	if (pfn < PMFS_FIRST_FRAME || pfn >= ck->frames)
 		return 0; /* has been reported */
@@ -568,11 +588,11 @@ static void check_data(struct check *ck, vpn_t vpn, pfn_t pfn, uint64_t want)
 	int rc = region_hash(ck->st->rg, pfn, &hash);
 
 	if (rc)
-		report(ck, "page %llu: frame %llu can't be read: %s", (unsigned long long)vpn, (unsigned long long)pfn,
-		       strerror(-rc));
+		report(ck, "page %llu: frame %llu can't be read: %s", (unsigned long long)vpn,
+		       (unsigned long long)pfn, strerror(-rc));
 	else if (hash != want)
-		report(ck, "page %llu: the contents of frame %llu do not match their hash", (unsigned long long)vpn,
-		       (unsigned long long)pfn);
+		report(ck, "page %llu: the contents of frame %llu do not match their hash",
+		       (unsigned long long)vpn, (unsigned long long)pfn);
 }
 
 static void check_entry(struct check *ck, vpn_t vpn, const struct page_info *in)
@@ -597,8 +617,8 @@ static void check_entry(struct check *ck, vpn_t vpn, const struct page_info *in)
 	}
 	ck->counts[in->pfn]++;
 	if (bit_test(ck->is_node, in->pfn))
-		report(ck, "page %llu: frame %llu holds a node of the page map", (unsigned long long)vpn,
-		       (unsigned long long)in->pfn);
+		report(ck, "page %llu: frame %llu holds a node of the page map",
+		       (unsigned long long)vpn, (unsigned long long)in->pfn);
 	if (ck->data && !in->dirty)
 		check_data(ck, vpn, in->pfn, in->hash);
 }
@@ -613,7 +633,8 @@ static void check_leaves(struct check *ck)
 
 		/* What is wrong with a leaf on disk was found by the walk over the nodes. */
 		if (rc < 0 && !ck->found)
-			report(ck, "page map: leaf %llu: %s", (unsigned long long)index, strerror(-rc));
+			report(ck, "page map: leaf %llu: %s", (unsigned long long)index,
+			       strerror(-rc));
 		for (unsigned int i = 0; rc > 0 && i < PMFS_MAP_FANOUT; i++) {
 			struct page_info info;
 
@@ -636,10 +657,11 @@ static void check_frames(struct check *ck)
 
 int store_check(struct store *st, bool data, void (*bad)(void *arg, const char *what), void *arg)
 {
-	struct check ck = { .st = st, .data = data, .bad = bad, .arg = arg };
+	struct check ck = {.st = st, .data = data, .bad = bad, .arg = arg};
 	int rc = 0;
 
-	/* F1 can be said only when the scan is over; damage that keeps it from that is found below. */
+	/* F1 can be said only when the scan is over; damage that keeps it from that is found below.
+	 */
 	while (!rc && !store_scanned(st))
 		rc = store_scan(st, SCAN_STEP);
 	commit_pause(st);

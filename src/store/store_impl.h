@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * store_impl.h - what the parts of an open store share.  Only for page.c, txn.c, commit.c and store.c.
+ * store_impl.h - what the parts of an open store share.  Only for page.c, txn.c, commit.c and
+ * store.c.
  */
 #ifndef PMFS_STORE_STORE_IMPL_H
 #define PMFS_STORE_STORE_IMPL_H
@@ -12,7 +13,7 @@
 #include "store/pagemap.h"
 #include "store/store.h"
 
-#define STORE_PAGE_LOCKS 256u
+#define STORE_PAGE_LOCKS   256u
 #define STORE_READER_SLOTS 16u
 
 /* Readers that are inside a section, by the phase in which they came; one cache line each. */
@@ -29,6 +30,8 @@ struct readers {
 	struct cond left;
 };
 
+struct closed;
+
 struct store {
 	struct region *rg;
 	struct frames *fr;
@@ -38,25 +41,27 @@ struct store {
 	void (*relief)(void *arg);
 	void *relief_arg;
 
-	struct rwlock txn_lock;                     /* LOCK_TXN */
-	struct mutex page_lock[STORE_PAGE_LOCKS];   /* LOCK_PAGE; several in the order of their addresses */
+	struct rwlock txn_lock; /* LOCK_TXN */
+	struct mutex page_lock
+		[STORE_PAGE_LOCKS]; /* LOCK_PAGE; several in the order of their addresses */
 	struct readers readers;
 
-	struct mutex root_lock;                     /* guards the next three; nothing is taken under it */
+	struct mutex root_lock; /* guards the next three; nothing is taken under it */
 	struct pmfs_tree_root root;
-	bool root_changed;                          /* or the limit */
-	struct super super;                         /* what the next slot says besides; set at open but for the limit */
+	bool root_changed;  /* or the limit */
+	struct super super; /* what the next slot says besides; set at open but for the limit */
 
-	struct mutex commit_lock;                   /* LOCK_COMMIT; guards commit_running */
+	struct mutex commit_lock; /* LOCK_COMMIT; guards commit_running */
 	struct cond commit_done;
 	bool commit_running;
-	_Atomic uint64_t generation;                /* the open one; changed with LOCK_TXN held exclusively */
+	_Atomic uint64_t generation; /* the open one; changed with LOCK_TXN held exclusively */
 	_Atomic uint64_t durable;
 
 	/* The keeper thread. */
 	pthread_t keeper;
 	bool keeper_started;
-	bool keeper_stop;                           /* guarded by keeper_lock */
+	bool keeper_stop;    /* guarded by keeper_lock, like the next */
+	struct closed *left; /* RAM: a generation whose commit the keeper is to finish */
 	struct mutex keeper_lock;
 	struct cond keeper_wake;
 	unsigned commit_ms;
@@ -79,6 +84,12 @@ enum commit_why {
 	COMMIT_TIMER, /* nobody waits: fold the changed entries into the tree early */
 };
 int commit_lead(struct store *st, enum commit_why why);
+/*
+ * For the keeper: like it, but 0 when another thread leads.  That thread may wait for the keeper.
+ */
+int commit_try(struct store *st, enum commit_why why);
+/* Finish what commit_with() has left, if anything, and stop leading. */
+void commit_finish_left(struct store *st);
 /* Keep others from committing, for checks. */
 void commit_pause(struct store *st);
 void commit_resume(struct store *st);

@@ -7,10 +7,11 @@
 #include "store/store_impl.h"
 
 /*
- * Commits that a transaction waits for before it gives up: what they free can be taken by others.  Who removes
- * things competes with nobody but others who do, and each of these ends by giving frames back.
+ * Commits that a transaction waits for before it gives up: what they free can be taken by others.
+ * Who removes things competes with nobody but others who do, and each of these ends by giving
+ * frames back.
  */
-#define BEGIN_TRIES 16
+#define BEGIN_TRIES	     16
 #define BEGIN_TRIES_REMOVING 4096
 
 #define SCAN_STEP 64
@@ -30,7 +31,8 @@ static int promise(struct store *st, enum frame_class cls, uint64_t frames)
 		rc = frames ? frames_reserve(st->fr, cls, frames) : 0;
 		if (rc != -EAGAIN && rc != -ENOSPC)
 			return rc;
-		/* After "not at all" one commit is worth a try, as is asking for what only waits to be reclaimed. */
+		/* After "not at all" one commit is worth a try, as is asking for what only waits to
+		 * be reclaimed. */
 		if (rc == -ENOSPC && last_chance)
 			return rc;
 		last_chance = rc == -ENOSPC;
@@ -76,10 +78,11 @@ uint64_t txn_end(struct txn *tx)
 }
 
 /*
- * Read sections.  A frame that was given up is out of the page map before the generation closes, so whoever enters later can't
- * find it.  readers_wait() sends newcomers to the other phase and waits for the old one to run empty.  A reader can
- * have read the phase before the switch and count itself in after the wait has seen zero: it is then later than the wait and harmless
- * to it, but the next wait must not miss it - so each wait goes through both phases.
+ * Read sections.  A frame that was given up is out of the page map before the generation closes, so
+ * whoever enters later can't find it.  readers_wait() sends newcomers to the other phase and waits
+ * for the old one to run empty.  A reader can have read the phase before the switch and count
+ * itself in after the wait has seen zero: it is then later than the wait and harmless to it, but
+ * the next wait must not miss it - so each wait goes through both phases.
  */
 static _Atomic unsigned next_slot;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * store_util.h - what the tests of the store share: a folder of their own, images in it, random numbers that
- * PMFS_SEED decides, and checks that a failed assertion explains.
+ * store_util.h - what the tests of the store share: a folder of their own, images in it, random
+ * numbers that PMFS_SEED decides, and checks that a failed assertion explains.
  */
 #ifndef PMFS_TESTS_STORE_UTIL_H
 #define PMFS_TESTS_STORE_UTIL_H
@@ -31,7 +31,8 @@
 static char util_dir[128];
 static char util_image[160];
 
-/* Thousands of commits wait for a disk when they have one: memory will do, if there is enough of it. */
+/* Thousands of commits wait for a disk when they have one: memory will do, if there is enough of
+ * it. */
 static UTIL_UNUSED const char *util_tmp(void)
 {
 	const char *tmp = getenv("TMPDIR");
@@ -39,12 +40,14 @@ static UTIL_UNUSED const char *util_tmp(void)
 
 	if (tmp)
 		return tmp;
-	if (statvfs("/dev/shm", &fs) || access("/dev/shm", W_OK) || fs.f_bavail * fs.f_frsize < 512 * MIB)
+	if (statvfs("/dev/shm", &fs) || access("/dev/shm", W_OK) ||
+	    fs.f_bavail * fs.f_frsize < 512 * MIB)
 		return "/tmp";
 	return "/dev/shm";
 }
 
-/* Group setup and teardown: the folder.  What a test leaves in it is removed by image_new() or at the end. */
+/* Group setup and teardown: the folder.  What a test leaves in it is removed by image_new() or at
+ * the end. */
 static UTIL_UNUSED int util_setup(void **state)
 {
 	(void)state;
@@ -66,7 +69,7 @@ static UTIL_UNUSED int util_teardown(void **state)
 /* An empty image of that size at util_image. */
 static UTIL_UNUSED void image_new(uint64_t bytes)
 {
-	const struct store_format how = { .limit_bytes = bytes, .force = true };
+	const struct store_format how = {.limit_bytes = bytes, .force = true};
 	struct store_error err;
 
 	unlink(util_image);
@@ -76,7 +79,7 @@ static UTIL_UNUSED void image_new(uint64_t bytes)
 
 static UTIL_UNUSED struct store *store_at(const char *path, uint64_t bytes)
 {
-	const struct store_config cfg = { .path = path, .limit_bytes = bytes };
+	const struct store_config cfg = {.path = path, .limit_bytes = bytes};
 	struct store_error err;
 	struct store *st = NULL;
 
