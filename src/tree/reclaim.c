@@ -16,7 +16,7 @@
 #include "tree/itable.h"
 
 /* C2: what a FRAME_RECLAIM transaction can always have is 64 frames. */
-#define PUNCH_COST (ITABLE_COST + VOLUME_ROW_COST + 12u) /* a whole table is punched: one node per level is rewritten */
+#define PUNCH_COST (ITABLE_COST + VOLUME_ROW_COST + 2 * PMFS_PTAB_MAX_HEIGHT) /* of a table that goes from its end, one node per level is rewritten */
 #define UNNAME_COST (3 * ITABLE_COST + DIR_COST)
 #define VOLUME_COST 56u
 /* A piece of a dying volume: the way down to it, its page, a table cut in the middle, the row. */
@@ -83,7 +83,7 @@ static bool orphan_pop(struct reclaim *rc, uint64_t *ino)
  */
 static int orphan_punch(struct fs *fs, struct inode *in)
 {
-	uint64_t freed = 0, ignored;
+	uint64_t freed = 0;
 	struct txn tx;
 	int rc, err;
 
@@ -93,14 +93,10 @@ static int orphan_punch(struct fs *fs, struct inode *in)
 	rc = itable_own(&tx, in);
 	if (rc)
 		goto out;
-	if (in->data.root) {
-		rc = ptab_punch(&tx, &in->data, NULL, 0, PGNO_END, RECLAIM_STEP, &freed);
-		freed = S_ISREG(in->mode) ? MIN(freed, in->pages) : 0;
-	} else {
-		rc = ptab_punch(&tx, &in->xattr, NULL, 0, PGNO_END, RECLAIM_STEP, &ignored);
-	}
+	rc = ptab_punch(&tx, &in->data, NULL, 0, PGNO_END, RECLAIM_STEP, &freed);
+	freed = S_ISREG(in->mode) ? MIN(freed, in->pages) : 0;
 	if (!rc)
-		rc = in->xattr.root ? 1 : 0;
+		rc = ptab_punch(&tx, &in->xattr, NULL, 0, PGNO_END, RECLAIM_STEP, NULL);
 	err = itable_store_pages(&tx, in, -(int64_t)freed);
 	if (err)
 		rc = err;
