@@ -66,6 +66,7 @@ if unshare -m true 2>/dev/null; then
 	chmod 755 "$T"
 	if setpriv --reuid=65534 --regid=65534 --clear-groups test -x "$(command -v pmfs)"; then
 		chmod 666 "$T/img"
+		chown 65534 "$M"
 		expect_fail 9 closed_device "$(command -v pmfs)" "$T/img" "$M"
 		expect_text '/dev/fuse'
 	fi
