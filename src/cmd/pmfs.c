@@ -108,10 +108,13 @@ static int host_report(void *arg, json_t *into)
 	json_object_set_new(requests, "total", json_integer((json_int_t)info.requests));
 	json_object_set_new(errors, "total", json_integer((json_int_t)info.errors));
 	for (const struct front_op_count *op = info.ops; op && op->name; op++) {
-		if (op->count)
-			json_object_set_new(requests, op->name, json_integer((json_int_t)op->count));
-		if (op->errors)
-			json_object_set_new(errors, op->name, json_integer((json_int_t)op->errors));
+		uint64_t count = __atomic_load_n(&op->count, __ATOMIC_RELAXED);
+		uint64_t failed = __atomic_load_n(&op->errors, __ATOMIC_RELAXED);
+
+		if (count)
+			json_object_set_new(requests, op->name, json_integer((json_int_t)count));
+		if (failed)
+			json_object_set_new(errors, op->name, json_integer((json_int_t)failed));
 	}
 	json_object_set_new(into, "features", features);
 	json_object_set_new(into, "requests", requests);
