@@ -14,7 +14,8 @@
 #include "base/hash.h"
 #include "store/super.h"
 
-__attribute__((format(printf, 3, 4))) static int say(struct store_error *err, int rc, const char *fmt, ...)
+__attribute__((format(printf, 3, 4))) static int say(struct store_error *err, int rc,
+						     const char *fmt, ...)
 {
 	va_list ap;
 
@@ -76,7 +77,8 @@ static int write_slots(struct region *rg, struct super *sb)
 }
 
 /* An open region, locked, in which nothing is worth keeping. */
-static int make_empty(const char *path, struct region *rg, const struct store_format *how, struct store_error *err)
+static int make_empty(const char *path, struct region *rg, const struct store_format *how,
+		      struct store_error *err)
 {
 	int rc = has_contents(path, rg);
 
@@ -99,7 +101,8 @@ int store_format(const char *path, const struct store_format *how, struct store_
 		*err = (struct store_error){ 0 };
 	rc = super_init(&sb, how);
 	if (rc == -EINVAL)
-		return say(err, rc, "%s: the size must be between 4 MiB and 256 TiB, the label below 64 bytes", path);
+		return say(err, rc,
+			   "%s: the size must be 4 MiB to 256 TiB, the label under 64 bytes", path);
 	if (rc)
 		return say(err, rc, "%s: %s", path, strerror(-rc));
 	rc = region_open_image(&rg, path, PMFS_FIRST_FRAME, 0, &holder);
@@ -126,7 +129,8 @@ int store_format(const char *path, const struct store_format *how, struct store_
 	if (!rc && created)
 		rc = sync_directory_of(path);
 	if (rc)
-		say(err, rc, "%s: %s", path, rc == -EUCLEAN ? "the device is too small" : strerror(-rc));
+		say(err, rc, "%s: %s", path,
+		    rc == -EUCLEAN ? "the device is too small" : strerror(-rc));
 out:
 	region_close(rg);
 	if (rc && created)

@@ -24,25 +24,28 @@
 
 struct frames {
 	struct region *rg; /* set once */
-	struct mutex grow; /* LOCK_GROW: total grows, frames become punched or backed only under it */
+	struct mutex grow; /* LOCK_GROW: total grows, frames are punched and backed under it */
 	struct mutex lock; /* LOCK_FRAME: guards all below but where it says otherwise */
 
 	struct lazy counts; /* _Atomic uint32_t each: F1; stored under lock, read without */
 	_Atomic uint64_t total; /* frames that sets and counts are good for; stored under lock */
 	_Atomic uint64_t mark;  /* no frame from here on was ever taken; stored under lock */
 
-	/* A frame from PMFS_FIRST_FRAME on is in one of these, or in use, or (moving) on its way between free and punched. */
+	/*
+	 * A frame from PMFS_FIRST_FRAME on is in one of these, or in use, or (moving) on its way
+	 * between free and punched.
+	 */
 	struct frameset free, punched, pending[2];
 	uint64_t moving;
 	unsigned int open;         /* pending[open] is that of the open generation */
-	struct frameset recent[2]; /* became free in this period of trimming, and in the one before */
+	struct frameset recent[2]; /* became free in this period of trimming, in the last one */
 	int64_t period_ns;         /* when this period began */
 
 	uint64_t promised;
-	uint64_t taken[2]; /* in the open and in the closed generation, not by commits: [open] as pending */
+	uint64_t taken[2]; /* by transactions; [open] as in pending */
 	uint64_t nodes;
 	uint64_t cursor;   /* next fit */
-	pfn_t warm[WARM];  /* RAM: frames that were free lately, the newest last; some may be in use again */
+	pfn_t warm[WARM];  /* RAM: became free lately, the newest last; some are in use again */
 	uint64_t warm_at;  /* number of entries ever pushed less those popped */
 	uint64_t warm_n;   /* entries that are valid, WARM at most */
 
@@ -79,8 +82,8 @@ static uint64_t freeing_reserve(const struct frames *fr)
 }
 
 /*
- * Pages that get a frame now may need new nodes, one for 255 pages with the levels above.  The commit that writes them takes frames
- * for them, and the next one needs a reserve for them: twice.
+ * Pages that get a frame now may need new nodes, one for 255 pages with the levels above.  The
+ * commit that writes them takes frames for them, and the next one needs a reserve for them: twice.
  */
 static uint64_t map_reserve(const struct frames *fr, uint64_t more)
 {
@@ -122,7 +125,8 @@ static void not_idle(struct frames *fr, uint64_t pfn, uint64_t n)
 static int extend(struct frames *fr, uint64_t total)
 {
 	struct frameset *sets[] = {
-		&fr->free, &fr->punched, &fr->pending[0], &fr->pending[1], &fr->recent[0], &fr->recent[1],
+		&fr->free,       &fr->punched,   &fr->pending[0],
+		&fr->pending[1], &fr->recent[0], &fr->recent[1],
 	};
 	int rc = lazy_extend(&fr->counts, (size_t)(total * sizeof(uint32_t)));
 
@@ -137,14 +141,18 @@ static int grow_by(struct frames *fr, uint64_t n)
 	uint64_t total = fr->total, backed = region_frames(fr->rg);
 	int rc;
 
-	/* Behind the mark of an image there may be frames that an earlier life has grown to, or punched. */
+	/*
+	 * Behind the mark of an image there may be frames that an earlier life has grown to, or
+	 * punched.
+	 */
 	if (backed > total)
 		n = MIN(n, backed - total);
 	mutex_lock(&fr->lock);
 	rc = extend(fr, total + n);
 	mutex_unlock(&fr->lock);
 	if (!rc)
-		rc = backed > total ? region_back(fr->rg, total, n) : region_grow(fr->rg, total + n);
+		rc = backed > total ? region_back(fr->rg, total, n)
+				    : region_grow(fr->rg, total + n);
 	if (rc)
 		return rc;
 	mutex_lock(&fr->lock);
@@ -174,8 +182,9 @@ static int grow_step(struct frames *fr, uint64_t least)
 		n = MAX(n / 2, least);
 	}
 	if (rc && rc != -ENOSPC && !region_error(fr->rg)) {
-		log_limited(LOG_LEVEL_WARN, "frames.grow", "can't grow beyond %llu frames: error %d",
-			    (unsigned long long)total, -rc);
+		log_limited(LOG_LEVEL_WARN, "frames.grow",
+			    "can't grow beyond %llu frames: error %d", (unsigned long long)total,
+			    -rc);
 		rc = -ENOSPC;
 	}
 	return rc;
@@ -230,7 +239,10 @@ static int why_not(struct frames *fr, enum frame_class cls, uint64_t n)
 	int rc;
 
 	mutex_lock(&fr->lock);
-	/* What others were promised and do not take comes back when their transactions end, and what they take frees old frames. */
+	/*
+	 * What others were promised and do not take comes back when their transactions end, and
+	 * what they take frees old frames.
+	 */
 	later = fr->free.count + fr->pending[0].count + fr->pending[1].count + fr->promised;
 	rc = later >= needed(fr, cls, n) || !atomic_load(&fr->scanned) ? -EAGAIN : -ENOSPC;
 	mutex_unlock(&fr->lock);
@@ -461,7 +473,8 @@ static void become_free(struct frames *fr, uint64_t pfn, uint64_t n)
 {
 	move_run(&fr->pending[!fr->open], &fr->free, pfn, n);
 	not_idle(fr, pfn, n);
-	for (uint64_t i = n > WARM ? pfn + n - WARM : pfn; i < pfn + n && region_kind(fr->rg) == REGION_MEMFD; i++)
+	for (uint64_t i = n > WARM ? pfn + n - WARM : pfn;
+	     i < pfn + n && region_kind(fr->rg) == REGION_MEMFD; i++)
 		push_warm(fr, i);
 }
 
@@ -503,14 +516,15 @@ static void resolve(struct frames *fr, uint64_t end, bool backed)
 {
 	while (fr->resolved < end) {
 		mutex_lock(&fr->lock);
-		for (uint64_t stop = MIN(fr->resolved + SLICE, end); fr->resolved < stop; fr->resolved++) {
+		for (uint64_t stop = MIN(fr->resolved + SLICE, end); fr->resolved < stop;
+		     fr->resolved++) {
 			uint64_t pfn = fr->resolved;
 
 			if (*count_of(fr, pfn)) {
 				frameset_remove(&fr->early, pfn);
 				continue;
 			}
-			/* Somebody gave it up since the open: the durable state may still need it. */
+			/* Given up since the open: the durable state may still need it. */
 			if (frameset_remove(&fr->early, pfn))
 				frameset_add(&fr->pending[fr->open], pfn);
 			else
@@ -549,7 +563,8 @@ static int init(struct frames *fr)
 {
 	uint64_t most = region_reserved(fr->rg);
 	struct frameset *sets[] = {
-		&fr->free, &fr->punched, &fr->pending[0], &fr->pending[1], &fr->recent[0], &fr->recent[1],
+		&fr->free,       &fr->punched,   &fr->pending[0],
+		&fr->pending[1], &fr->recent[0], &fr->recent[1],
 	};
 	int rc = lazy_init(&fr->counts, (size_t)(most * sizeof(uint32_t)));
 
@@ -743,6 +758,8 @@ static int check_frame(const struct frames *fr, pfn_t pfn, uint32_t want)
 
 static int check_locked(const struct frames *fr, const uint32_t *counts, uint64_t n, pfn_t *bad)
 {
+	uint64_t idle = fr->free.count + fr->punched.count + fr->pending[0].count +
+			fr->pending[1].count;
 	uint64_t used = PMFS_FIRST_FRAME, shared = 0, sharing = 0;
 
 	for (pfn_t pfn = PMFS_FIRST_FRAME; pfn < MAX(n, fr->total); pfn++) {
@@ -756,8 +773,8 @@ static int check_locked(const struct frames *fr, const uint32_t *counts, uint64_
 		shared += want > 1;
 		sharing += want > 1 ? want - 1 : 0;
 	}
-	if (used + fr->free.count + fr->punched.count + fr->pending[0].count + fr->pending[1].count != fr->total ||
-	    shared != fr->shared || sharing != fr->sharing || fr->promised > fr->free.count || fr->early.count) {
+	if (used + idle != fr->total || shared != fr->shared || sharing != fr->sharing ||
+	    fr->promised > fr->free.count || fr->early.count) {
 		*bad = PFN_NONE;
 		return -EUCLEAN;
 	}

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * frameset.h - a set of frame numbers that is quick to search however sparse it is.
- * Level 0 has one bit a frame; a bit of a higher level says that a word of the level below is not zero.  So the next
- * member is found in a few steps in a set of billions, and an empty stretch costs nothing.
+ * Level 0 has one bit a frame; a bit of a higher level says that a word of the level below is not
+ * zero.  So the next member is found in a few steps in a set of billions, and an empty stretch
+ * costs nothing.
  *
  * No locks: the owner has one.  Members are below the size that frameset_extend() was last told.
  */

@@ -12,7 +12,8 @@
 int lazy_init(struct lazy *lz, size_t bytes)
 {
 	size_t reserved = ALIGN_UP(MAX(bytes, 1), LAZY_STEP);
-	void *at = mmap(NULL, reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *at =
+		mmap(NULL, reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (at == MAP_FAILED)
 		return -ENOMEM;

@@ -38,7 +38,7 @@ struct region {
 	void *reserved_at[2];   /* what to unmap: base and door before alignment */
 	size_t reserved_bytes;  /* of each; set once at open */
 	uint64_t reserved;      /* frames; set once at open */
-	struct mutex lock;      /* LOCK_REGION: size, limit, and order of writes while there is a tap */
+	struct mutex lock; /* LOCK_REGION: size, limit, and order of writes while there is a tap */
 	_Atomic uint64_t frames;
 	_Atomic uint64_t limit;
 	_Atomic uint64_t flushes;
@@ -52,13 +52,14 @@ static const uint8_t zero_frame[PMFS_PAGE_SIZE];
 /* ------------------------------------------------------------------ loads that may fault */
 
 /*
- * The handler runs on any thread at any load, so what it looks at is atomic or the thread's own.  A region leaves the table
- * before its addresses are unmapped.
+ * The handler runs on any thread at any load, so what it looks at is atomic or the thread's own.  A
+ * region leaves the table before its addresses are unmapped.
  */
 static _Atomic(struct region *) open_regions[REGION_MAX_OPEN];
 /*
- * Who had the signal before us.  Changes only when somebody has taken it from us since the last open (a library, a test's
- * frame), and then into the other of the two, so that a handler that runs has a whole one.
+ * Who had the signal before us.  Changes only when somebody has taken it from us since the last
+ * open (a library, a test's frame), and then into the other of the two, so that a handler that runs
+ * has a whole one.
  */
 static struct sigaction other_handlers[2];
 static _Atomic unsigned int other_handler;
@@ -80,7 +81,7 @@ static void pass_on(int sig, siginfo_t *info, void *context)
 	} else if (other->sa_handler == SIG_DFL || other->sa_handler == SIG_IGN) {
 		struct sigaction dfl = { .sa_handler = SIG_DFL };
 
-		/* The load runs again when we return, and ends the process as it would have without us. */
+		/* The load runs again when we return, and ends the process as without us. */
 		sigaction(sig, &dfl, NULL);
 		if (info->si_code <= 0)
 			raise(sig);
@@ -102,11 +103,11 @@ static void on_sigbus(int sig, siginfo_t *info, void *context)
 		if (!rg || !region_has(rg, at))
 			continue;
 		if (fault_jump) {
-			/* Leaving by a jump: what the handler's frame would have restored.  So sigsetjmp() need not. */
+			/* What the handler's return would restore; sigsetjmp() need not. */
 			pthread_sigmask(SIG_SETMASK, &((ucontext_t *)context)->uc_sigmask, NULL);
 			siglongjmp(*fault_jump, 1);
 		}
-		/* R4.  The system call as such: sanitizers wrap mmap() in what a handler may not do. */
+		/* R4.  Not mmap(): sanitizers wrap it in what a handler may not do. */
 		atomic_compare_exchange_strong(&rg->error, &clean, -EIO);
 		if (syscall(SYS_mmap, page, (size_t)PMFS_PAGE_SIZE, PROT_READ,
 			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0L) == -1)
@@ -165,8 +166,8 @@ static void region_unregister(const struct region *rg)
 enum guarded_op { GUARDED_COPY, GUARDED_HASH, GUARDED_EQUAL, GUARDED_PROBE };
 
 /*
- * One function with a jump target for all that touches frames.  to: GUARDED_COPY: the destination; GUARDED_HASH: a uint64_t;
- * GUARDED_EQUAL: an int.  0 or -EIO.
+ * One function with a jump target for all that touches frames.  to: GUARDED_COPY: the destination;
+ * GUARDED_HASH: a uint64_t; GUARDED_EQUAL: an int.  0 or -EIO.
  */
 static int guarded(enum guarded_op op, void *to, const void *from, const void *from2, size_t len)
 {
@@ -200,7 +201,10 @@ static int guarded(enum guarded_op op, void *to, const void *from, const void *f
 
 /* ------------------------------------------------------------------ open and close */
 
-/* The process that has a lock on this file: the kernel says it beside the open file, not in /proc/locks. */
+/*
+ * The process that has a lock on this file: the kernel says it beside the open file, not in
+ * /proc/locks.
+ */
 static bool fdinfo_has_lock(const char *path, uint64_t ino)
 {
 	char line[256], want[32];
@@ -211,7 +215,8 @@ static bool fdinfo_has_lock(const char *path, uint64_t ino)
 		return false;
 	snprintf(want, sizeof(want), ":%llu ", (unsigned long long)ino);
 	while (!found && fgets(line, sizeof(line), f))
-		found = strncmp(line, "lock:", 5) == 0 && strstr(line, "OFDLCK") && strstr(line, want);
+		found = strncmp(line, "lock:", 5) == 0 && strstr(line, "OFDLCK") &&
+			strstr(line, want);
 	fclose(f);
 	return found;
 }
@@ -236,7 +241,8 @@ static bool process_has_lock(long pid, const struct stat *file)
 		if (!fdinfo_has_lock(path, file->st_ino))
 			continue;
 		snprintf(path, sizeof(path), "/proc/%ld/fd/%s", pid, de->d_name);
-		found = stat(path, &st) == 0 && st.st_dev == file->st_dev && st.st_ino == file->st_ino;
+		found = stat(path, &st) == 0 && st.st_dev == file->st_dev &&
+			st.st_ino == file->st_ino;
 	}
 	closedir(dir);
 	return found;
@@ -317,12 +323,13 @@ static int reserve(struct region *rg, uint64_t want, uint64_t least)
 static int unmap_frames(uint8_t *base, uint64_t from, uint64_t to)
 {
 	size_t len = (size_t)((to - from) * PMFS_PAGE_SIZE);
+	void *at = mmap(base + from * PMFS_PAGE_SIZE, len, PROT_NONE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
 
-	return mmap(base + from * PMFS_PAGE_SIZE, len, PROT_NONE,
-		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED ? -errno : 0;
+	return at == MAP_FAILED ? -errno : 0;
 }
 
-/* Map what is backed of [from, to) over the reservation.  The kernel joins it with the map before it. */
+/* Map the file's [from, to) over the reservation; the kernel joins it with what is before it. */
 static int map_frames(struct region *rg, uint64_t from, uint64_t to)
 {
 	size_t len = (size_t)((to - from) * PMFS_PAGE_SIZE);
@@ -333,8 +340,8 @@ static int map_frames(struct region *rg, uint64_t from, uint64_t to)
 		return 0;
 	if (mmap(at, len, PROT_READ, MAP_SHARED | MAP_FIXED, rg->fd, off) == MAP_FAILED)
 		return -errno;
-	if (rg->door && mmap(rg->door + off, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, rg->fd,
-			     off) == MAP_FAILED) {
+	if (rg->door && mmap(rg->door + off, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+			     rg->fd, off) == MAP_FAILED) {
 		int rc = -errno;
 
 		unmap_frames(rg->base, from, to);
@@ -394,10 +401,14 @@ static int file_bytes(struct region *rg, struct stat *st, uint64_t *bytes)
 	return 0;
 }
 
-int region_open_image(struct region **out, const char *path, uint64_t limit_frames, unsigned flags, int *holder)
+int region_open_image(struct region **out, const char *path, uint64_t limit_frames, unsigned flags,
+		      int *holder)
 {
 	struct region *rg = region_new(REGION_IMAGE);
-	/* EXCL without CREAT: nobody else has the block device, a mount for instance; of no effect on a file. */
+	/*
+	 * EXCL without CREAT: nobody else has the block device, a mount for instance; of no effect
+	 * on a file.
+	 */
 	int how = flags & REGION_READONLY ? O_RDONLY : O_RDWR | O_EXCL;
 	uint64_t bytes = 0;
 	struct stat st;
@@ -526,7 +537,10 @@ uint64_t region_host_free(const struct region *rg)
 	return (uint64_t)fs.f_bavail * fs.f_frsize;
 }
 
-/* Space of the host for these bytes.  Where it has no call for that, zeros that are written take their space, too. */
+/*
+ * Space of the host for these bytes.  Where it has no call for that, zeros that are written take
+ * their space, too.
+ */
 static int allocate(struct region *rg, uint64_t byte, uint64_t len, bool fresh)
 {
 	for (;;) {
@@ -618,8 +632,9 @@ int region_punch(struct region *rg, pfn_t pfn, uint64_t n)
 		return rc;
 	mutex_lock(&rg->lock);
 	do {
-		rc = fallocate(rg->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)byte, (off_t)len) ? -errno
-													    : 0;
+		rc = fallocate(rg->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)byte,
+			       (off_t)len);
+		rc = rc ? -errno : 0;
 	} while (rc == -EINTR);
 	tap = atomic_load(&rg->tap);
 	if (!rc && tap && tap->punched)

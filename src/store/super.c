@@ -17,8 +17,10 @@
 #define WHY_LEN sizeof(((struct store_error *)NULL)->text)
 
 /* Deltas that stand in the first page of a slot, behind the header; they fill it. */
-#define FIRST_DELTAS ((uint32_t)((PMFS_PAGE_SIZE - sizeof(struct pmfs_super)) / sizeof(struct pmfs_delta)))
-static_assert(sizeof(struct pmfs_super) + FIRST_DELTAS * sizeof(struct pmfs_delta) == PMFS_PAGE_SIZE, "whole records");
+#define FIRST_DELTAS \
+	((uint32_t)((PMFS_PAGE_SIZE - sizeof(struct pmfs_super)) / sizeof(struct pmfs_delta)))
+static_assert((PMFS_PAGE_SIZE - sizeof(struct pmfs_super)) % sizeof(struct pmfs_delta) == 0,
+	      "whole records");
 
 __attribute__((format(printf, 3, 4))) static int refuse(char *why, int rc, const char *fmt, ...)
 {
@@ -40,18 +42,21 @@ static int check_header(const struct super *sb, char *why)
 		return refuse(why, -EUCLEAN, "limit of %llu frames is out of range",
 			      (unsigned long long)sb->limit_frames);
 	if (sb->frames < PMFS_FIRST_FRAME || sb->frames > sb->limit_frames)
-		return refuse(why, -EUCLEAN, "%llu frames in use, limit %llu", (unsigned long long)sb->frames,
-			      (unsigned long long)sb->limit_frames);
+		return refuse(why, -EUCLEAN, "%llu frames in use, limit %llu",
+			      (unsigned long long)sb->frames, (unsigned long long)sb->limit_frames);
 	if (!sb->vpn_limit || sb->vpn_limit > SUPER_MAX_VPN)
-		return refuse(why, -EUCLEAN, "limit of %llu pages is out of range", (unsigned long long)sb->vpn_limit);
+		return refuse(why, -EUCLEAN, "limit of %llu pages is out of range",
+			      (unsigned long long)sb->vpn_limit);
 	if (!sb->map_root ? sb->map_height || sb->map_checksum
-			  : sb->map_root < PMFS_FIRST_FRAME || sb->map_root >= sb->frames || !sb->map_height ||
-				    sb->map_height > SUPER_MAX_HEIGHT)
-		return refuse(why, -EUCLEAN, "page map at frame %llu with %u levels", (unsigned long long)sb->map_root,
-			      sb->map_height);
-	if (le64_get(sb->tree.table) >= sb->vpn_limit || le32_get(sb->tree.height) > PMFS_PTAB_MAX_HEIGHT)
+			  : sb->map_root < PMFS_FIRST_FRAME || sb->map_root >= sb->frames ||
+				    !sb->map_height || sb->map_height > SUPER_MAX_HEIGHT)
+		return refuse(why, -EUCLEAN, "page map at frame %llu with %u levels",
+			      (unsigned long long)sb->map_root, sb->map_height);
+	if (le64_get(sb->tree.table) >= sb->vpn_limit ||
+	    le32_get(sb->tree.height) > PMFS_PTAB_MAX_HEIGHT)
 		return refuse(why, -EUCLEAN, "volume table at page %llu with %u levels",
-			      (unsigned long long)le64_get(sb->tree.table), le32_get(sb->tree.height));
+			      (unsigned long long)le64_get(sb->tree.table),
+			      le32_get(sb->tree.height));
 	return 0;
 }
 
@@ -70,13 +75,15 @@ static bool delta_fits(const struct pmfs_delta *d, uint64_t after, const struct 
 	return refs && pfn >= PMFS_FIRST_FRAME && pfn < sb->frames;
 }
 
-static int check_deltas(const struct super *sb, const struct pmfs_delta *deltas, uint32_t n, char *why)
+static int check_deltas(const struct super *sb, const struct pmfs_delta *deltas, uint32_t n,
+			char *why)
 {
 	uint64_t last = 0;
 
 	for (uint32_t i = 0; i < n; i++) {
 		if (!delta_fits(&deltas[i], last, sb))
-			return refuse(why, -EUCLEAN, "changed page %u of %u contradicts the rest", i, n);
+			return refuse(why, -EUCLEAN, "changed page %u of %u contradicts the rest",
+				      i, n);
 		last = le64_get(deltas[i].vpn) & ~PMFS_DELTA_NEW;
 	}
 	return 0;
@@ -84,8 +91,8 @@ static int check_deltas(const struct super *sb, const struct pmfs_delta *deltas,
 
 /* ------------------------------------------------------------------ writing */
 
-int super_encode(const struct super *sb, const struct pmfs_delta *deltas, uint32_t n, uint8_t page[PMFS_PAGE_SIZE],
-		 size_t *len)
+int super_encode(const struct super *sb, const struct pmfs_delta *deltas, uint32_t n,
+		 uint8_t page[PMFS_PAGE_SIZE], size_t *len)
 {
 	struct pmfs_super out = { 0 };
 	uint32_t here = MIN(n, FIRST_DELTAS);
@@ -118,7 +125,8 @@ int super_encode(const struct super *sb, const struct pmfs_delta *deltas, uint32
 	return 0;
 }
 
-int super_write(struct region *rg, const struct super *sb, const struct pmfs_delta *deltas, uint32_t n)
+int super_write(struct region *rg, const struct super *sb, const struct pmfs_delta *deltas,
+		uint32_t n)
 {
 	pfn_t at = (sb->generation & 1) * PMFS_SLOT_FRAMES; /* U1 */
 	uint8_t page[PMFS_PAGE_SIZE];
@@ -126,7 +134,8 @@ int super_write(struct region *rg, const struct super *sb, const struct pmfs_del
 	int rc = super_encode(sb, deltas, n, page, &len);
 
 	if (!rc && n > FIRST_DELTAS)
-		rc = region_write(rg, at + 1, 0, deltas + FIRST_DELTAS, (n - FIRST_DELTAS) * sizeof(*deltas));
+		rc = region_write(rg, at + 1, 0, deltas + FIRST_DELTAS,
+				  (n - FIRST_DELTAS) * sizeof(*deltas));
 	return rc ? rc : region_write(rg, at, 0, page, len);
 }
 
@@ -166,14 +175,15 @@ static int decode_header(const struct pmfs_super *in, struct super *sb, char *wh
 	if (le64_get(in->checksum) != hash64(in, CHECKED_BYTES))
 		return refuse(why, -EBADMSG, "the header does not match its checksum");
 	if (le32_get(in->version) > PMFS_FORMAT_VERSION)
-		return refuse(why, -EOPNOTSUPP, "format version %u, this program knows %u", le32_get(in->version),
-			      PMFS_FORMAT_VERSION);
+		return refuse(why, -EOPNOTSUPP, "format version %u, this program knows %u",
+			      le32_get(in->version), PMFS_FORMAT_VERSION);
 	if (le32_get(in->feat_incompat) & ~PMFS_FEAT_INCOMPAT_KNOWN)
-		return refuse(why, -EOPNOTSUPP, "needs features 0x%x that this program does not know",
+		return refuse(why, -EOPNOTSUPP,
+			      "needs features 0x%x that this program does not know",
 			      le32_get(in->feat_incompat) & ~PMFS_FEAT_INCOMPAT_KNOWN);
 	if (!le32_get(in->version) || le32_get(in->slot_frames) != PMFS_SLOT_FRAMES)
-		return refuse(why, -EUCLEAN, "format version %u with slots of %u frames", le32_get(in->version),
-			      le32_get(in->slot_frames));
+		return refuse(why, -EUCLEAN, "format version %u with slots of %u frames",
+			      le32_get(in->version), le32_get(in->slot_frames));
 	*sb = (struct super){
 		.feat_compat = le32_get(in->feat_compat),
 		.generation = le64_get(in->generation),
@@ -191,7 +201,8 @@ static int decode_header(const struct pmfs_super *in, struct super *sb, char *wh
 	return check_header(sb, why);
 }
 
-int super_decode(const uint8_t *buf, unsigned int slot, uint64_t file_frames, struct super_slot *out, char *why)
+int super_decode(const uint8_t *buf, unsigned int slot, uint64_t file_frames,
+		 struct super_slot *out, char *why)
 {
 	struct super_slot got = { 0 };
 	struct pmfs_super in;
@@ -206,14 +217,16 @@ int super_decode(const uint8_t *buf, unsigned int slot, uint64_t file_frames, st
 		return refuse(why, -EUCLEAN, "generation %llu is in the wrong slot",
 			      (unsigned long long)got.super.generation);
 	if (got.super.frames > file_frames)
-		return refuse(why, -EIO, "the image was cut off: it has %llu of at least %llu bytes",
+		return refuse(why, -EIO,
+			      "the image was cut off: it has %llu of at least %llu bytes",
 			      (unsigned long long)(file_frames * PMFS_PAGE_SIZE),
 			      (unsigned long long)(got.super.frames * PMFS_PAGE_SIZE));
 	n = le32_get(in.delta_count);
 	if (n > PMFS_DELTA_MAX)
 		return refuse(why, -EUCLEAN, "%u changed pages, more than a slot has room for", n);
 	if (le64_get(in.delta_checksum) != hash64(buf + sizeof(in), n * sizeof(struct pmfs_delta)))
-		return refuse(why, -EBADMSG, "the list of changed pages does not match its checksum");
+		return refuse(why, -EBADMSG,
+			      "the list of changed pages does not match its checksum");
 	if (n) {
 		got.deltas = malloc(n * sizeof(struct pmfs_delta));
 		if (!got.deltas)
@@ -235,7 +248,8 @@ static int read_slot(const struct region *rg, unsigned int slot, uint8_t *buf, c
 {
 	pfn_t at = slot * PMFS_SLOT_FRAMES;
 	uint64_t frames = region_frames(rg);
-	size_t len = frames > at ? (size_t)(MIN(frames - at, PMFS_SLOT_FRAMES) * PMFS_PAGE_SIZE) : 0;
+	size_t len =
+		frames > at ? (size_t)(MIN(frames - at, PMFS_SLOT_FRAMES) * PMFS_PAGE_SIZE) : 0;
 
 	memset(buf, 0, SLOT_BYTES);
 	if (len && region_copy_out(rg, at, 0, buf, len))
@@ -294,7 +308,8 @@ int super_load(const struct region *rg, struct super_slots *out, struct store_er
 			if (rc == -EMEDIUMTYPE || rc == -EOPNOTSUPP)
 				snprintf(got.damage, sizeof(got.damage), "%.200s", why);
 			else
-				snprintf(got.damage, sizeof(got.damage), "superblock slot %u: %.200s", slot, why);
+				snprintf(got.damage, sizeof(got.damage),
+					 "superblock slot %u: %.200s", slot, why);
 		}
 	}
 	free(buf);

@@ -97,7 +97,8 @@ static void test_frameset_is_what_a_plain_array_is(void **state)
 			model[n] = 0;
 			break;
 		case 2: /* a run of the kind that n is, turned over */
-			for (len = 0; n + len < SET_SIZE && len < 300 && model[n + len] == model[n]; len++)
+			for (len = 0; n + len < SET_SIZE && len < 300 && model[n + len] == model[n];
+			     len++)
 				;
 			if (model[n]) {
 				assert_int_equal(frameset_run(&fs, n, 300), len);
@@ -112,7 +113,8 @@ static void test_frameset_is_what_a_plain_array_is(void **state)
 		case 3:
 			while (next < SET_SIZE && !model[next])
 				next++;
-			assert_int_equal(frameset_next(&fs, n), next < SET_SIZE ? next : FRAMESET_END);
+			assert_int_equal(frameset_next(&fs, n),
+					 next < SET_SIZE ? next : FRAMESET_END);
 			break;
 		default:
 			assert_int_equal(frameset_has(&fs, n), model[n]);
@@ -154,7 +156,9 @@ static void open_ram(uint64_t limit, struct region **rg, struct frames **fr)
 
 static void open_image(uint64_t limit, uint64_t old, struct region **rg, struct frames **fr)
 {
-	assert_int_equal(region_open_image(rg, image, limit, access(image, F_OK) ? REGION_CREATE : 0, NULL), 0);
+	assert_int_equal(
+		region_open_image(rg, image, limit, access(image, F_OK) ? REGION_CREATE : 0, NULL),
+		0);
 	assert_int_equal(region_grow(*rg, MAX(old, FIRST)), 0);
 	assert_int_equal(frames_new(fr, *rg, old), 0);
 }
@@ -210,7 +214,10 @@ static void test_frame_first_ones_stand_in_a_row(void **state)
 	close_both(rg, fr);
 }
 
-/* The reserves are there from the beginning, each class leaves what is not its own, and the sum is the limit. */
+/*
+ * The reserves are there from the beginning, each class leaves what is not its own, and the sum is
+ * the limit.
+ */
 static void test_frame_each_class_has_its_share(void **state)
 {
 	const uint64_t limit = 16384;
@@ -292,7 +299,10 @@ static void test_frame_promise_can_be_given_back(void **state)
 	close_both(rg, fr);
 }
 
-/* More pages could need more nodes: the reserve grows with what was taken and promised, and goes when a commit is through. */
+/*
+ * More pages could need more nodes: the reserve grows with what was taken and promised, and goes
+ * when a commit is through.
+ */
 static void test_frame_map_reserve_follows_what_is_taken(void **state)
 {
 	struct region *rg;
@@ -332,7 +342,10 @@ static void test_frame_dropped_waits_for_its_generation(void **state)
 	frames_close_generation(fr);
 	frames_drop(fr, b, true);
 	assert_int_equal(stat_of(fr).pending, 2);
-	/* Of these two only one may be taken again now: everything that is free, and neither of them. */
+	/*
+	 * Of these two only one may be taken again now: everything that is free, and neither of
+	 * them.
+	 */
 	for (uint64_t n = stat_of(fr).free; n; n--) {
 		pfn_t pfn = frames_take_commit(fr);
 
@@ -436,7 +449,9 @@ static void test_frame_limit_can_be_raised(void **state)
 	close_both(rg, fr);
 }
 
-/* Whatever step the host refuses, what is needed is asked for; and a refusal leaves all as it was. */
+/*
+ * Whatever step the host refuses, what is needed is asked for; and a refusal leaves all as it was.
+ */
 static void test_frame_growth_is_refused(void **state)
 {
 	struct frame_stats before;
@@ -451,8 +466,10 @@ static void test_frame_growth_is_refused(void **state)
 	/* A whole step is refused, and so is the half of it. */
 	before = stat_of(fr);
 	assert_int_equal(fault_arm("region.grow", 1, ENOSPC), 0);
-	assert_int_equal(frames_reserve(fr, FRAME_NORMAL,
-					before.free - before.map_reserve - before.freeing_reserve + 10), 0);
+	assert_int_equal(
+		frames_reserve(fr, FRAME_NORMAL,
+			       before.free - before.map_reserve - before.freeing_reserve + 10),
+		0);
 	assert_true(stat_of(fr).total > before.total && stat_of(fr).total < before.total + 256);
 	before = stat_of(fr);
 	assert_int_equal(fault_arm_forever("region.grow", 1, ENOSPC), 0);
@@ -565,7 +582,8 @@ static void test_frame_full_host(void **state)
 	uint64_t n = 0;
 
 	(void)state;
-	if (geteuid() != 0 || unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+	if (geteuid() != 0 || unshare(CLONE_NEWNS) ||
+	    mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
 	    mount("tmpfs", dir, "tmpfs", 0, "size=8m"))
 		skip();
 	open_image(1 << 14, 0, &rg, &fr);
@@ -601,7 +619,10 @@ static void test_frame_old_is_not_given_out_before_the_scan(void **state)
 	assert_int_equal(frames_high_water(fr), old);
 	assert_true(stat_of(fr).used >= old);
 	assert_true(take_one(fr) >= old);
-	/* In use: 100 once, 101 twice; 102 was, and was given up before the scan came by, 103 after it. */
+	/*
+	 * In use: 100 once, 101 twice; 102 was, and was given up before the scan came by, 103 after
+	 * it.
+	 */
 	frames_scan_count(fr, 100);
 	frames_scan_count(fr, 101);
 	frames_drop(fr, 102, false);
@@ -723,8 +744,9 @@ static void test_frame_check_finds_what_is_wrong(void **state)
 /* ------------------------------------------------------------------ the model */
 
 /*
- * Pages with a frame each, as the page map has them, over an image that was in use before.  The model knows which frames
- * the durable state and the one that is being made durable name: none of these may ever be handed out (F2).
+ * Pages with a frame each, as the page map has them, over an image that was in use before.  The
+ * model knows which frames the durable state and the one that is being made durable name: none of
+ * these may ever be handed out (F2).
  */
 #define MODEL_LIMIT 4096u
 #define MODEL_OLD 1500u
@@ -813,7 +835,8 @@ static void model_close(struct model *m)
 		if (old != PFN_NONE) {
 			m->now[old]--;
 			m->closed[old]--;
-			frames_drop_commit(m->fr, old, m->counted[i % MODEL_PAGES] || old >= MODEL_OLD);
+			frames_drop_commit(m->fr, old,
+					   m->counted[i % MODEL_PAGES] || old >= MODEL_OLD);
 		}
 		m->page[i % MODEL_PAGES] = pfn;
 		m->now[pfn]++;
@@ -960,7 +983,8 @@ static void *work(void *arg)
 		for (size_t i = 0; i < ARRAY_SIZE(have); i++) {
 			uint64_t got = 0;
 
-			bad |= region_copy_out(sh->rg, have[i], 0, &got, sizeof(got)) != 0 || got != mark;
+			bad |= region_copy_out(sh->rg, have[i], 0, &got, sizeof(got)) != 0 ||
+			       got != mark;
 			bad |= frames_count(sh->fr, have[i]) != 1;
 			frames_drop(sh->fr, have[i], true);
 		}
@@ -1015,25 +1039,40 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_frameset_is_what_a_plain_array_is),
 		cmocka_unit_test(test_frameset_far_apart),
-		cmocka_unit_test_setup_teardown(test_frame_first_ones_stand_in_a_row, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_frame_each_class_has_its_share, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_frame_smallest_image_has_room, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_frame_promise_can_be_given_back, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_frame_map_reserve_follows_what_is_taken, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_frame_dropped_waits_for_its_generation, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_frame_node_of_the_commit_is_free_after_it, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_frame_shared_is_dropped_once_for_each, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_frame_full_says_whether_a_commit_would_do, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_frame_first_ones_stand_in_a_row, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_frame_each_class_has_its_share, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_frame_smallest_image_has_room, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_frame_promise_can_be_given_back, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_frame_map_reserve_follows_what_is_taken, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_frame_dropped_waits_for_its_generation, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_frame_node_of_the_commit_is_free_after_it,
+						setup, teardown),
+		cmocka_unit_test_setup_teardown(test_frame_shared_is_dropped_once_for_each, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_frame_full_says_whether_a_commit_would_do,
+						setup, teardown),
 		cmocka_unit_test_setup_teardown(test_frame_limit_can_be_raised, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_frame_growth_is_refused, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_frame_behind_the_mark_is_backed_again, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_frame_trim_gives_back_and_takes_again, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_frame_behind_the_mark_is_backed_again, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_frame_trim_gives_back_and_takes_again, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_frame_back_is_refused, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_frame_old_is_not_given_out_before_the_scan, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_frame_full_old_image_waits_for_the_scan, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_frame_old_is_not_given_out_before_the_scan,
+						setup, teardown),
+		cmocka_unit_test_setup_teardown(test_frame_full_old_image_waits_for_the_scan, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_frame_old_holes_are_punched, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_frame_image_shorter_than_its_mark, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_frame_check_finds_what_is_wrong, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_frame_image_shorter_than_its_mark, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_frame_check_finds_what_is_wrong, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_frame_model, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_frame_threads, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_frame_full_host, setup, teardown),

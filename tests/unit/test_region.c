@@ -503,14 +503,17 @@ static void test_region_file_too_big_for_the_host(void **state)
 	close_kind(rg);
 }
 
-/* A host that is really full.  The mount is in a namespace of its own and goes with this process. */
+/*
+ * A host that is really full.  The mount is in a namespace of its own and goes with this process.
+ */
 static void test_region_full_host(void **state)
 {
 	struct region *rg;
 	uint64_t bytes;
 
 	(void)state;
-	if (geteuid() != 0 || unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+	if (geteuid() != 0 || unshare(CLONE_NEWNS) ||
+	    mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
 	    mount("tmpfs", dir, "tmpfs", 0, "size=1m"))
 		skip();
 	rg = open_kind(REGION_IMAGE);
@@ -583,7 +586,8 @@ static void see(const char *what, uint64_t byte, uint64_t len)
 {
 	size_t at = strlen(seen);
 
-	snprintf(seen + at, sizeof(seen) - at, "%s%llu+%llu ", what, (unsigned long long)byte, (unsigned long long)len);
+	snprintf(seen + at, sizeof(seen) - at, "%s%llu+%llu ", what, (unsigned long long)byte,
+		 (unsigned long long)len);
 }
 
 static void saw_write(void *arg, uint64_t byte, const void *from, size_t len)
@@ -660,7 +664,8 @@ static void *work(void *arg)
 		memset(page, (int)(mine % 251), sizeof(page));
 		w->ok &= region_grow(w->rg, mine + 1) == 0;
 		w->ok &= region_write(w->rg, mine, 0, page, sizeof(page)) == 0;
-		w->ok &= region_copy_out(w->rg, mine, 0, got, sizeof(got)) == 0 && !memcmp(page, got, sizeof(got));
+		w->ok &= region_copy_out(w->rg, mine, 0, got, sizeof(got)) == 0 &&
+			 !memcmp(page, got, sizeof(got));
 		w->ok &= region_hash(w->rg, mine, &hash) == 0 && hash == hash64(page, sizeof(page));
 		w->ok &= region_probe(w->rg, 0, region_frames(w->rg)) == 0;
 		w->ok &= region_flush(w->rg) == 0;
@@ -728,24 +733,37 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_region_write_then_read, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_region_refuses_frames_it_has_not, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_region_refuses_frames_it_has_not, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_region_image_keeps_its_bytes, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_region_grows_no_further_than_limit, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_region_truncate_cuts_and_grows_again, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_region_grows_no_further_than_limit, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_region_truncate_cuts_and_grows_again, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_region_open_refusals, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_region_one_writer_or_many_readers, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_region_names_the_process_that_holds_it, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_region_readonly_changes_nothing, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_region_one_writer_or_many_readers, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_region_names_the_process_that_holds_it, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_region_readonly_changes_nothing, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_region_table_has_an_end, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_region_truncated_image_is_an_error, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_region_truncated_frame_can_not_be_sent, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_region_passes_foreign_sigbus_on, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_region_truncated_image_is_an_error, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_region_truncated_frame_can_not_be_sent, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_region_passes_foreign_sigbus_on, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_region_failed_flush_poisons, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_region_failed_write_poisons, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_region_failed_growth_changes_nothing, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_region_file_too_big_for_the_host, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_region_punched_frames_are_zeros, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_region_tap_sees_all_that_succeeds, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_region_failed_growth_changes_nothing, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_region_file_too_big_for_the_host, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_region_punched_frames_are_zeros, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_region_tap_sees_all_that_succeeds, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_region_threads, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_region_threads_fault, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_region_full_host, setup, teardown),

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Everything that a store does at the same time: writers, readers inside read sections, commits, merges, trimming, and
- * the keeper's scan, in a store so small that frames are reused all the time.
+ * Everything that a store does at the same time: writers, readers inside read sections, commits,
+ * merges, trimming, and the keeper's scan, in a store so small that frames are reused all the time.
  *
- * Each word of a page says whose it is.  A reader may see a page half old and half new, for it is written in place, but never a
- * word of another page: that would be a frame which was given out again under its eyes (F2 of frame.h).
+ * Each word of a page says whose it is.  A reader may see a page half old and half new, for it is
+ * written in place, but never a word of another page: that would be a frame which was given out
+ * again under its eyes (F2 of frame.h).
  *
  * PMFS_ROUNDS: how much each thread does; PMFS_SEED.
  */
@@ -76,10 +77,11 @@ static void write_stable(struct thread *t, uint64_t version)
 		atomic_fetch_add(&sh->refused, 1);
 		return;
 	}
-	/* The last ones of each writer are twins: merged whenever the merger comes by, and parted here. */
+	/* The last ones of each writer are twins: merged by the services, and parted here. */
 	if (i >= STABLE - 4)
 		put_twin(t, &tx, sh->stable[t->n][i]);
-	else if (page_write(&tx, sh->stable[t->n][i], from * 8, page_of(word_of(t->n, i, version)), (WORDS - from) * 8))
+	else if (page_write(&tx, sh->stable[t->n][i], from * 8, page_of(word_of(t->n, i, version)),
+			    (WORDS - from) * 8))
 		went_wrong(sh, "a page can't be written");
 	else if (!from)
 		atomic_store(&sh->version[t->n][i], version);
@@ -140,7 +142,8 @@ static void commit_somehow(struct thread *t)
 			rc = commit_wait(sh->st, txn_end(&tx));
 		break;
 	default:
-		rc = commit_with(sh->st, FRAME_FREEING, 1, in_commit, &sh->stable[t->n][STABLE - 1]);
+		rc = commit_with(sh->st, FRAME_FREEING, 1, in_commit,
+				 &sh->stable[t->n][STABLE - 1]);
 		break;
 	}
 	if (rc && rc != -ENOSPC)
@@ -172,7 +175,8 @@ static void *writer(void *arg)
 
 static bool belongs(const uint64_t *word, unsigned int owner, unsigned int i)
 {
-	uint64_t want = i >= STABLE - 4 ? owner_part(word_of(TWIN_OWNER, 0, 0)) : owner_part(word_of(owner, i, 0));
+	uint64_t want = i >= STABLE - 4 ? owner_part(word_of(TWIN_OWNER, 0, 0))
+					: owner_part(word_of(owner, i, 0));
 
 	for (size_t k = 0; k < WORDS; k++) {
 		if (owner_part(word[k]) != want)
@@ -188,7 +192,8 @@ static void *reader(void *arg)
 	uint64_t copy[WORDS];
 
 	do {
-		unsigned int owner = (unsigned int)(rnd(&t->seed) % WRITERS), i = (unsigned int)(rnd(&t->seed) % STABLE);
+		unsigned int owner = (unsigned int)(rnd(&t->seed) % WRITERS),
+			     i = (unsigned int)(rnd(&t->seed) % STABLE);
 		struct read_section rs;
 		const void *at;
 
@@ -237,7 +242,8 @@ static void *services(void *arg)
 		if (rnd(&t->seed) % 16 == 0)
 			store_trim(sh->st, 0, 64);
 		store_stat(sh->st, &stats);
-		if (stats.frames.used + stats.frames.free + stats.frames.pending + stats.frames.punched != stats.frames.total)
+		if (stats.frames.used + stats.frames.free + stats.frames.pending +
+		    stats.frames.punched != stats.frames.total)
 			went_wrong(sh, "the frames do not add up");
 		sched_yield();
 	} while (atomic_load(&sh->writers));
@@ -248,7 +254,9 @@ static void make_stable(struct shared *sh)
 {
 	for (unsigned int n = 0; n < WRITERS; n++) {
 		for (unsigned int i = 0; i < STABLE; i++)
-			sh->stable[n][i] = add_page(sh->st, i >= STABLE - 4 ? word_of(TWIN_OWNER, 0, 0) : word_of(n, i, 0));
+			sh->stable[n][i] =
+				add_page(sh->st, i >= STABLE - 4 ? word_of(TWIN_OWNER, 0, 0)
+								 : word_of(n, i, 0));
 	}
 	assert_int_equal(commit_now(sh->st), 0);
 }
@@ -260,10 +268,12 @@ static void check_stable(struct shared *sh)
 
 	for (unsigned int n = 0; n < WRITERS; n++) {
 		for (unsigned int i = 0; i < STABLE; i++) {
-			assert_int_equal(page_read(sh->st, sh->stable[n][i], 0, copy, sizeof(copy)), 0);
+			assert_int_equal(page_read(sh->st, sh->stable[n][i], 0, copy, sizeof(copy)),
+					 0);
 			assert_true(belongs(copy, n, i));
 			if (i < STABLE - 4)
-				assert_in_range(copy[0] & UINT32_MAX, atomic_load(&sh->version[n][i]), sh->rounds);
+				assert_in_range(copy[0] & UINT32_MAX,
+						atomic_load(&sh->version[n][i]), sh->rounds);
 		}
 	}
 	check_clean(sh->st);
@@ -278,11 +288,13 @@ static void merge_twins(struct shared *sh)
 	assert_int_equal(commit_now(sh->st), 0);
 	assert_int_equal(txn_begin(sh->st, &tx, FRAME_RECLAIM, 0), 0);
 	for (unsigned int k = 0; k < WRITERS * 4; k++)
-		assert_true(page_merge(&tx, sh->stable[0][STABLE - 1], sh->stable[k / 4][STABLE - 1 - k % 4]) >= 0);
+		assert_true(page_merge(&tx, sh->stable[0][STABLE - 1],
+				       sh->stable[k / 4][STABLE - 1 - k % 4]) >= 0);
 	txn_end(&tx);
 	assert_int_equal(page_info(sh->st, sh->stable[0][STABLE - 1], &first), 0);
 	for (unsigned int k = 0; k < WRITERS * 4; k++) {
-		assert_int_equal(page_info(sh->st, sh->stable[k / 4][STABLE - 1 - k % 4], &info), 0);
+		assert_int_equal(page_info(sh->st, sh->stable[k / 4][STABLE - 1 - k % 4], &info),
+				 0);
 		assert_int_equal(info.pfn, first.pfn);
 	}
 }
@@ -295,8 +307,10 @@ static void run_threads(struct shared *sh)
 	atomic_store(&sh->writers, WRITERS);
 	for (unsigned int i = 0; i < ARRAY_SIZE(thread); i++) {
 		thread[i] = (struct thread){ .sh = sh, .n = i, .seed = sh->seed + i };
-		assert_int_equal(pthread_create(&thread[i].id, NULL, what[(i >= WRITERS) + (i >= WRITERS + READERS)],
-						&thread[i]), 0);
+		assert_int_equal(pthread_create(&thread[i].id, NULL,
+						what[(i >= WRITERS) + (i >= WRITERS + READERS)],
+						&thread[i]),
+				 0);
 	}
 	for (unsigned int i = 0; i < ARRAY_SIZE(thread); i++)
 		pthread_join(thread[i].id, NULL);
@@ -319,7 +333,9 @@ static struct shared *shared_new(struct store *st)
 
 static struct store *open_with_keeper(const char *path, uint64_t bytes)
 {
-	const struct store_config cfg = { .path = path, .limit_bytes = bytes, .commit_ms = 2, .background = true };
+	const struct store_config cfg = {
+		.path = path, .limit_bytes = bytes, .commit_ms = 2, .background = true
+	};
 	struct store_error err;
 	struct store *st;
 

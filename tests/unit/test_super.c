@@ -86,7 +86,8 @@ static void make_deltas(uint32_t n)
 		bool fresh = i % 3 == 0;
 
 		le64_put(&deltas[i].vpn, (i + 1) | (fresh ? PMFS_DELTA_NEW : 0));
-		le64_put(&deltas[i].entry.where, (64 + i % 1000) | (UINT64_C(1) + i % 5) << PMFS_MAP_PFN_BITS);
+		le64_put(&deltas[i].entry.where, (64 + i % 1000) | (UINT64_C(1) + i % 5)
+									   << PMFS_MAP_PFN_BITS);
 		le64_put(&deltas[i].entry.hash, i * 77);
 	}
 }
@@ -126,7 +127,8 @@ static void test_super_is_read_as_it_was_written(void **state)
 		assert_same_super(&got.slot[0].super, &sb);
 		assert_int_equal(got.slot[0].delta_count, sizes[i]);
 		if (sizes[i])
-			assert_memory_equal(got.slot[0].deltas, deltas, sizes[i] * sizeof(deltas[0]));
+			assert_memory_equal(got.slot[0].deltas, deltas,
+					    sizes[i] * sizeof(deltas[0]));
 		else
 			assert_null(got.slot[0].deltas);
 		if (i) {
@@ -155,7 +157,8 @@ static void test_super_writes_its_own_slot_only(void **state)
 	assert_int_equal(super_write(rg, &sb, deltas, PMFS_DELTA_MAX), 0);
 	after = hash64(region_at(rg, 0), SLOT_BYTES);
 	assert_int_equal(before, after);
-	assert_true(mem_is_zero(region_at(rg, PMFS_FIRST_FRAME), (FRAMES - PMFS_FIRST_FRAME) * PMFS_PAGE_SIZE));
+	assert_true(mem_is_zero(region_at(rg, PMFS_FIRST_FRAME),
+				(FRAMES - PMFS_FIRST_FRAME) * PMFS_PAGE_SIZE));
 	region_close(rg);
 }
 
@@ -323,7 +326,8 @@ static void test_super_image_cut_off(void **state)
 }
 
 /* Put an encoded header with one thing changed into both slots, with a checksum that fits. */
-static int load_changed(struct region *rg, size_t off, uint64_t value, size_t len, struct store_error *err)
+static int load_changed(struct region *rg, size_t off, uint64_t value, size_t len,
+			struct store_error *err)
 {
 	struct super_slots got;
 	int rc;
@@ -340,7 +344,8 @@ static int load_changed(struct region *rg, size_t off, uint64_t value, size_t le
 		assert_int_equal(used, sizeof(struct pmfs_super) + 3 * sizeof(struct pmfs_delta));
 		memcpy(page + off, &raw_value, len);
 		if (off >= sizeof(struct pmfs_super))
-			le64_put(&raw->delta_checksum, hash64(page + sizeof(*raw), 3 * sizeof(struct pmfs_delta)));
+			le64_put(&raw->delta_checksum,
+				 hash64(page + sizeof(*raw), 3 * sizeof(struct pmfs_delta)));
 		le64_put(&raw->checksum, hash64(raw, offsetof(struct pmfs_super, checksum)));
 		assert_int_equal(region_write(rg, slot * PMFS_SLOT_FRAMES, 0, page, used), 0);
 	}
@@ -353,10 +358,13 @@ static int load_changed(struct region *rg, size_t off, uint64_t value, size_t le
 	return rc;
 }
 
-#define CHANGED(field, value)                                                                                          \
-	load_changed(rg, offsetof(struct pmfs_super, field), (value), sizeof(((struct pmfs_super *)NULL)->field), &err)
-#define DELTA(n, field, value)                                                                                         \
-	load_changed(rg, sizeof(struct pmfs_super) + (n) * sizeof(struct pmfs_delta) + offsetof(struct pmfs_delta, field), \
+#define CHANGED(field, value)                                         \
+	load_changed(rg, offsetof(struct pmfs_super, field), (value), \
+		     sizeof(((struct pmfs_super *)NULL)->field), &err)
+#define DELTA(n, field, value)                                                     \
+	load_changed(rg,                                                           \
+		     sizeof(struct pmfs_super) + (n) * sizeof(struct pmfs_delta) + \
+			     offsetof(struct pmfs_delta, field),                   \
 		     (value), 8, &err)
 
 static void test_super_newer_format(void **state)
@@ -530,7 +538,10 @@ static void test_format_refusals(void **state)
 	write_file("somebody's letters");
 	assert_int_equal(store_format(image, &small, &err), -EEXIST);
 	assert_int_equal(file_size(), 18);
-	assert_int_equal(store_format(image, &(struct store_format){ .limit_bytes = 4 << 20, .force = true }, &err), 0);
+	assert_int_equal(
+		store_format(image, &(struct store_format){ .limit_bytes = 4 << 20, .force = true },
+			     &err),
+		0);
 	assert_int_equal(store_format(image, &small, &err), -EEXIST);
 	assert_int_equal(region_open_image(&rg, image, FRAMES, 0, NULL), 0);
 	how = small;
@@ -556,7 +567,8 @@ static void test_format_forced_starts_anew(void **state)
 	assert_int_equal(file_size(), 2 * SLOT_BYTES);
 	assert_int_equal(region_open_image(&rg, image, FRAMES, 0, NULL), 0);
 	assert_int_equal(region_grow(rg, FRAMES), 0);
-	assert_true(mem_is_zero((const uint8_t *)region_at(rg, 0) + sizeof(struct pmfs_super), 100));
+	assert_true(
+		mem_is_zero((const uint8_t *)region_at(rg, 0) + sizeof(struct pmfs_super), 100));
 	assert_true(mem_is_zero(region_at(rg, PMFS_FIRST_FRAME), PMFS_PAGE_SIZE));
 	region_close(rg);
 }
@@ -591,9 +603,12 @@ static void test_format_failing_host(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_super_is_read_as_it_was_written, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_super_writes_its_own_slot_only, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_super_damaged_slot_falls_back, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_super_is_read_as_it_was_written, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_super_writes_its_own_slot_only, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_super_damaged_slot_falls_back, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_super_torn_slot_falls_back, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_super_in_the_wrong_slot, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_super_slots_of_two_images, setup, teardown),
@@ -603,7 +618,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_super_contradictions, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_super_writes_no_nonsense, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_format_makes_an_empty_image, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_format_takes_uuid_and_longest_label, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_format_takes_uuid_and_longest_label, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_format_refusals, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_format_forced_starts_anew, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_format_failing_host, setup, teardown),
