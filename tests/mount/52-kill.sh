@@ -45,8 +45,11 @@ for ((round = 1; round <= ROUNDS; round++)); do
 	two=$!
 	[ $((round % 2)) -ne 0 ] || pmfs-snap create "$M" "round-$round"
 	wait_for enough
-	kill_pmfs "$M"
+	# The dead mount stays until the writers have met it: without it they would go on in the directory below.
+	kill -KILL "$DAEMON"
 	wait $one $two || true
+	wait_gone "$DAEMON" || fail "the daemon $DAEMON does not die"
+	fusermount3 -uz "$M" || fail "can't take the dead mount $M away"
 
 	# What a killed writer was about to note may be there or not; what it noted must be.
 	check_image "$IMAGE"
