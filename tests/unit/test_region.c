@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/loop.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -15,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
@@ -442,12 +444,13 @@ static void test_region_failed_flush_poisons(void **state)
 
 static void test_region_failed_write_poisons(void **state)
 {
-	struct region *rg = open_kind(REGION_MEMFD);
+	struct region *rg;
 
 	(void)state;
 #ifndef PMFS_FAULTS
 	skip();
 #endif
+	rg = open_kind(REGION_MEMFD);
 	assert_int_equal(region_grow(rg, 10), 0);
 	assert_int_equal(fault_arm("region.write", 2, ENOSPC), 0);
 	assert_int_equal(region_write(rg, 1, 0, buf, 10), 0);
@@ -461,12 +464,13 @@ static void test_region_failed_write_poisons(void **state)
 
 static void test_region_failed_growth_changes_nothing(void **state)
 {
-	struct region *rg = open_kind(REGION_IMAGE);
+	struct region *rg;
 
 	(void)state;
 #ifndef PMFS_FAULTS
 	skip();
 #endif
+	rg = open_kind(REGION_IMAGE);
 	assert_int_equal(region_grow(rg, 10), 0);
 	assert_int_equal(fault_arm("region.grow", 1, ENOSPC), 0);
 	assert_int_equal(region_grow(rg, 20), -ENOSPC);
@@ -576,6 +580,68 @@ static void test_region_punched_frames_are_zeros(void **state)
 		assert_memory_equal(region_at(rg, 105), buf, PMFS_PAGE_SIZE);
 		close_kind(rg);
 	}
+}
+
+/*
+ * A loop device over `other`, which goes when the last one closes it.  -1: there is none to be had.
+ */
+static int loop_device(char *path, size_t len)
+{
+	struct loop_config how = { .info.lo_flags = LO_FLAGS_AUTOCLEAR };
+	int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+	int file = open(other, O_RDWR | O_CLOEXEC), loop = -1;
+
+	/* Another process can be quicker than we are. */
+	for (int tries = 0; control >= 0 && file >= 0 && loop < 0 && tries < 16; tries++) {
+		int n = ioctl(control, LOOP_CTL_GET_FREE);
+
+		snprintf(path, len, "/dev/loop%d", n);
+		how.fd = (uint32_t)file;
+		loop = n < 0 ? -1 : open(path, O_RDWR | O_CLOEXEC);
+		if (loop >= 0 && ioctl(loop, LOOP_CONFIGURE, &how)) {
+			close(loop);
+			loop = -1;
+		}
+	}
+	if (control >= 0)
+		close(control);
+	if (file >= 0)
+		close(file);
+	return loop;
+}
+
+static void test_region_block_device(void **state)
+{
+	struct region *rg, *again;
+	char path[64];
+	int loop, fd;
+	pfn_t start, stop;
+
+	(void)state;
+	fd = open(other, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, 300 * PMFS_PAGE_SIZE), 0);
+	close(fd);
+	loop = loop_device(path, sizeof(path));
+	if (loop < 0)
+		skip();
+	assert_int_equal(region_open_image(&rg, path, LIMIT, 0, NULL), 0);
+	assert_int_equal(region_open_image(&again, path, LIMIT, 0, NULL), -EBUSY);
+	/* All of it from the beginning, and never more. */
+	assert_int_equal(region_frames(rg), 300);
+	assert_int_equal(region_grow(rg, 301), -ENOSPC);
+	assert_int_equal(region_write(rg, 299, 0, buf, PMFS_PAGE_SIZE), 0);
+	assert_memory_equal(region_at(rg, 299), buf, PMFS_PAGE_SIZE);
+	assert_int_equal(region_punch(rg, 299, 1), -EOPNOTSUPP);
+	assert_int_equal(region_truncate(rg, 10), -EOPNOTSUPP);
+	assert_int_equal(region_back(rg, 10, 10), 0);
+	assert_int_equal(region_next_backed(rg, 10, 20, &start, &stop), 0);
+	assert_int_equal(start, 10);
+	assert_int_equal(stop, 20);
+	assert_int_equal(region_check(rg), 0);
+	assert_int_equal(region_flush(rg), 0);
+	region_close(rg);
+	close(loop);
 }
 
 /* ------------------------------------------------------------------ taps */
@@ -762,6 +828,7 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(test_region_punched_frames_are_zeros, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(test_region_block_device, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_region_tap_sees_all_that_succeeds, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_region_threads, setup, teardown),
