@@ -32,8 +32,9 @@ struct control {
 	bool mounted, running;
 };
 
-/* What an open file shows. */
+/* What an open file shows.  The open file holds it, and so does a READ, which may still be in writev(2) when RELEASE comes. */
 struct text {
+	_Atomic unsigned holds;
 	size_t len;
 	char *bytes;
 };
@@ -107,10 +108,11 @@ static void control_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t o
 	fuse_reply_buf(req, buf, used);
 }
 
-static void text_free(struct text *t)
+static void text_put(struct text *t)
 {
-	if (t)
-		free(t->bytes);
+	if (!t || atomic_fetch_sub(&t->holds, 1) > 1)
+		return;
+	free(t->bytes);
 	free(t);
 }
 
@@ -129,10 +131,12 @@ static void control_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *
 		return;
 	}
 	t = calloc(1, sizeof(*t));
-	if (t)
+	if (t) {
+		atomic_init(&t->holds, 1);
 		t->bytes = cfg->file ? cfg->file(cfg->file_arg, control_files[INO_FILE(ino)]) : strdup("");
+	}
 	if (!t || !t->bytes) {
-		text_free(t);
+		text_put(t);
 		fuse_reply_err(req, ENOMEM);
 		return;
 	}
@@ -141,24 +145,26 @@ static void control_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *
 	/* The size is not known before: reads go by what they return. */
 	fi->direct_io = 1;
 	if (fuse_reply_open(req, fi) < 0)
-		text_free(t);
+		text_put(t);
 }
 
 static void control_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
-	const struct text *t = (const struct text *)(uintptr_t)fi->fh;
+	struct text *t = (struct text *)(uintptr_t)fi->fh;
 
 	(void)ino;
+	atomic_fetch_add(&t->holds, 1);
 	if ((size_t)off >= t->len)
 		fuse_reply_buf(req, NULL, 0);
 	else
 		fuse_reply_buf(req, t->bytes + off, MIN(size, t->len - (size_t)off));
+	text_put(t);
 }
 
 static void control_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	(void)ino;
-	text_free((struct text *)(uintptr_t)fi->fh);
+	text_put((struct text *)(uintptr_t)fi->fh);
 	fuse_reply_err(req, 0);
 }
 

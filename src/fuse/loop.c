@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,10 @@
 #define WRITE_HEAD 80u
 #define PAGE 4096u
 #define READ_SIZE (LOOP_MAX_WRITE + PAGE)
+
+/* Takes a thread out of read(2).  It may come before the read begins, so it is sent until it has worked. */
+#define WAKE_SIGNAL SIGUSR1
+#define WAKE_AGAIN_MS 5
 
 enum { OPCODE_FORGET = 2, OPCODE_BATCH_FORGET = 42 };
 
@@ -33,6 +38,7 @@ struct worker {
 	void *block;         /* what was allocated */
 	char *buf;
 	_Atomic uint64_t idles; /* how often it has had nothing in hand */
+	_Atomic bool reading;   /* and waits for more, or is about to */
 };
 
 struct loop {
@@ -42,21 +48,32 @@ struct loop {
 	void *arg;
 
 	struct mutex lock;       /* LOCK_LEAF */
-	struct cond changed;     /* `ending` was set */
+	struct cond changed;     /* `ending` was set, or `live` has become 0 */
 	struct worker *workers;  /* guarded by lock; they stay until the end */
-	unsigned count;          /* guarded by lock */
+	unsigned count, live;    /* guarded by lock; of the threads, and of those that have not ended */
 	int error;               /* guarded by lock */
 	_Atomic bool ending;     /* set under lock */
 	_Atomic int idle;        /* threads that read, or are about to */
 };
 
+static void woken(int sig)
+{
+	(void)sig;
+}
+
 int loop_new(struct loop **out, struct fuse_session *se, unsigned max_threads,
 	     void (*before)(void *arg, const void *request, size_t len), void *arg)
 {
+	/* Without SA_RESTART: read(2) says EINTR. */
+	const struct sigaction sa = { .sa_handler = woken };
 	struct loop *lp = calloc(1, sizeof(*lp));
 
 	if (!lp)
 		return -ENOMEM;
+	if (sigaction(WAKE_SIGNAL, &sa, NULL)) {
+		free(lp);
+		return -errno;
+	}
 	lp->se = se;
 	lp->max_threads = max_threads ? max_threads : 1;
 	lp->before = before;
@@ -125,6 +142,7 @@ static int worker_start_locked(struct loop *lp)
 	w->next = lp->workers;
 	lp->workers = w;
 	lp->count++;
+	lp->live++;
 	return 0;
 fail:
 	free(w->block);
@@ -152,11 +170,16 @@ static ssize_t worker_read(struct worker *w)
 	ssize_t n;
 	int err;
 
-	/* The only place where a thread that is told to end can be waiting. */
-	pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
-	n = read(fd, w->buf, READ_SIZE);
-	err = errno;
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+	/* In this order: who ends the loop sets `ending` first and wakes up whoever reads then. */
+	atomic_store(&w->reading, true);
+	if (atomic_load(&w->loop->ending)) {
+		n = -1;
+		err = EINTR;
+	} else {
+		n = read(fd, w->buf, READ_SIZE);
+		err = errno;
+	}
+	atomic_store(&w->reading, false);
 	if (n >= 0)
 		return n;
 	return err == ENODEV ? 0 : -err;
@@ -185,8 +208,11 @@ static void *worker_main(void *arg)
 {
 	struct worker *w = arg;
 	struct loop *lp = w->loop;
+	sigset_t wake;
 
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+	sigemptyset(&wake);
+	sigaddset(&wake, WAKE_SIGNAL);
+	pthread_sigmask(SIG_UNBLOCK, &wake, NULL);
 	while (!atomic_load(&lp->ending)) {
 		ssize_t n;
 
@@ -211,6 +237,10 @@ static void *worker_main(void *arg)
 	}
 	/* Nothing in hand for ever after. */
 	atomic_store(&w->idles, UINT64_MAX);
+	mutex_lock(&lp->lock);
+	if (--lp->live == 0)
+		cond_broadcast(&lp->changed);
+	mutex_unlock(&lp->lock);
 	return NULL;
 }
 
@@ -228,13 +258,15 @@ int loop_run(struct loop *lp)
 	while (!atomic_load(&lp->ending))
 		cond_wait(&lp->changed, &lp->lock);
 	/* No thread is added any more: loop_grow() looks at `ending` under the lock. */
-	for (w = lp->workers; w; w = w->next)
-		pthread_cancel(w->thread);
-	mutex_unlock(&lp->lock);
-	for (w = lp->workers; w; w = w->next) {
-		thread_join(w->thread);
-		atomic_store(&w->idles, UINT64_MAX);
+	while (lp->live) {
+		for (w = lp->workers; w; w = w->next)
+			if (atomic_load(&w->reading))
+				pthread_kill(w->thread, WAKE_SIGNAL);
+		cond_timedwait_ms(&lp->changed, &lp->lock, WAKE_AGAIN_MS);
 	}
+	mutex_unlock(&lp->lock);
+	for (w = lp->workers; w; w = w->next)
+		thread_join(w->thread);
 	mutex_lock(&lp->lock);
 	rc = lp->error;
 	while ((w = lp->workers)) {
