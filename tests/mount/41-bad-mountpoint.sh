@@ -7,10 +7,13 @@ M=$T/mnt
 mkdir "$M"
 make_image "$T/img" 64M
 
+not_listed() {
+	pmfs >"$OUT" && ! grep -qF "$T" "$OUT"
+}
+# A daemon whose mount has gone needs a moment for its last commit; one that is left never goes.
 none_left() {
-	expect_ok pmfs
-	! grep -qF "$T" "$OUT" || fail 'a daemon is left'
-	check_image "$T/img"
+	wait_for not_listed
+	wait_for fsck.pmfs -n "$T/img"
 }
 
 say 'missing, not a directory, in use'
