@@ -38,7 +38,9 @@ void cli_free(struct cli *cli)
 static void print_json(json_t *obj)
 {
 	if (!obj || json_dumpf(obj, stdout, JSON_COMPACT))
-		fputs("{\"schema\":\"pmfs/1\",\"ok\":false,\"error\":{\"code\":\"failed\",\"message\":\"out of memory\"}}",
+		fputs("{\"schema\":\"pmfs/"
+		      "1\",\"ok\":false,\"error\":{\"code\":\"failed\",\"message\":\"out of "
+		      "memory\"}}",
 		      stdout);
 	putchar('\n');
 	fflush(stdout);
@@ -47,7 +49,8 @@ static void print_json(json_t *obj)
 
 static json_t *envelope(struct cli *cli, bool ok)
 {
-	json_t *obj = json_pack("{s:s, s:s, s:b}", "schema", "pmfs/1", "command", cli->command, "ok", ok);
+	json_t *obj =
+		json_pack("{s:s, s:s, s:b}", "schema", "pmfs/1", "command", cli->command, "ok", ok);
 
 	if (obj && cli->lines)
 		json_object_set_new(obj, "type", json_string("summary"));
@@ -84,7 +87,9 @@ int cli_fail_data(struct cli *cli, int status, const char *code, json_t *data, c
 		obj = envelope(cli, false);
 		if (data)
 			json_object_set_new(obj, "data", data);
-		json_object_set_new(obj, "error", json_pack("{s:s, s:o}", "code", code, "message", message_string(text)));
+		json_object_set_new(
+			obj, "error",
+			json_pack("{s:s, s:o}", "code", code, "message", message_string(text)));
 		json_object_set(obj, "warnings", cli->warnings);
 		print_json(obj);
 	} else {
@@ -94,7 +99,8 @@ int cli_fail_data(struct cli *cli, int status, const char *code, json_t *data, c
 }
 
 /* One line: control characters, which a name may have in it, are told as '?'. */
-static void format_line(char *buf, size_t len, const char *fmt, va_list ap) __attribute__((format(printf, 3, 0)));
+static void format_line(char *buf, size_t len, const char *fmt, va_list ap)
+	__attribute__((format(printf, 3, 0)));
 static void format_line(char *buf, size_t len, const char *fmt, va_list ap)
 {
 	vsnprintf(buf, len, fmt, ap);
@@ -151,7 +157,8 @@ void cli_warn_all(struct cli *cli, const json_t *warnings)
 	const json_t *w;
 	size_t i;
 
-	json_array_foreach(warnings, i, w) {
+	json_array_foreach(warnings, i, w)
+	{
 		if (json_is_string(w))
 			warn_text(cli, json_string_value(w));
 	}
@@ -170,7 +177,8 @@ int cli_done(struct cli *cli, json_t *data)
 		json_decref(data);
 	}
 	if (fflush(stdout) || ferror(stdout)) {
-		fprintf(stderr, "%s: can't write to standard output: %s\n", cli->prog, strerror(errno));
+		fprintf(stderr, "%s: can't write to standard output: %s\n", cli->prog,
+			strerror(errno));
 		return OUTCOME_FAILED;
 	}
 	return OUTCOME_DONE;
@@ -192,7 +200,8 @@ static void print_version(const struct cli *cli)
 
 static void wrong_option(struct cli *cli, char **argv, int c)
 {
-	/* optopt is the letter, or 0 for a long option that is unknown, or the value of one that lacks its argument. */
+	/* optopt is the letter, or 0 for a long option that is unknown, or the value of one that
+	 * lacks its argument. */
 	const char *what = c == ':' ? "needs a value" : "is not known here, or takes no value";
 
 	if (optopt && optopt < 256 && (optind < 2 || strncmp(argv[optind - 1], "--", 2)))
@@ -201,7 +210,8 @@ static void wrong_option(struct cli *cli, char **argv, int c)
 		cli_usage(cli, "the option %s %s", argv[optind - 1], what);
 }
 
-int cli_getopt(struct cli *cli, int argc, char **argv, const char *shorts, const struct option *longs)
+int cli_getopt(struct cli *cli, int argc, char **argv, const char *shorts,
+	       const struct option *longs)
 {
 	int c;
 

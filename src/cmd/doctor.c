@@ -23,16 +23,21 @@ struct doctor {
 enum need { NEEDED, BETTER };
 
 /* advice: what to do when it is missing. */
-static void report(struct doctor *doc, const char *name, bool ok, enum need need, const char *found, const char *advice)
+static void report(struct doctor *doc, const char *name, bool ok, enum need need, const char *found,
+		   const char *advice)
 {
 	if (!ok && need == NEEDED)
 		doc->broken = true;
-	json_array_append_new(doc->checks, json_pack("{s:s, s:b, s:b, s:s, s:s}", "name", name, "ok", ok, "needed", need == NEEDED,
-						     "found", found, "advice", ok ? "" : advice));
+	json_array_append_new(doc->checks, json_pack("{s:s, s:b, s:b, s:s, s:s}", "name", name,
+						     "ok", ok, "needed", need == NEEDED, "found",
+						     found, "advice", ok ? "" : advice));
 	if (doc->cli->json || doc->cli->quiet)
 		return;
-	printf("%-8s %-18s %s%s%s\n", ok ? "ok" : need == NEEDED ? "MISSING" : "missing", name, found, ok || !*advice ? "" : "; ",
-	       ok ? "" : advice);
+	printf("%-8s %-18s %s%s%s\n",
+	       ok		? "ok"
+	       : need == NEEDED ? "MISSING"
+				: "missing",
+	       name, found, ok || !*advice ? "" : "; ", ok ? "" : advice);
 }
 
 static void check_kernel(struct doctor *doc)
@@ -44,7 +49,8 @@ static void check_kernel(struct doctor *doc)
 	uname(&u);
 	sscanf(u.release, "%u.%u", &major, &minor);
 	snprintf(found, sizeof(found), "Linux %s", u.release);
-	report(doc, "kernel", major > 5 || (major == 5 && minor >= 10), NEEDED, found, "pmfs is made for Linux 5.10 and newer");
+	report(doc, "kernel", major > 5 || (major == 5 && minor >= 10), NEEDED, found,
+	       "pmfs is made for Linux 5.10 and newer");
 }
 
 static void check_device(struct doctor *doc)
@@ -55,7 +61,8 @@ static void check_device(struct doctor *doc)
 	snprintf(found, sizeof(found), "%s", fd >= 0 ? "can be opened" : strerror(errno));
 	if (fd >= 0)
 		close(fd);
-	report(doc, "/dev/fuse", fd >= 0, NEEDED, found, "load the module: modprobe fuse; in a container pass the device in");
+	report(doc, "/dev/fuse", fd >= 0, NEEDED, found,
+	       "load the module: modprobe fuse; in a container pass the device in");
 }
 
 static bool find_program(const char *name, char out[PATH_MAX])
@@ -76,7 +83,8 @@ static void check_fusermount(struct doctor *doc)
 	char path[PATH_MAX];
 	bool there = find_program("fusermount3", path);
 
-	report(doc, "fusermount3", there, geteuid() == 0 ? BETTER : NEEDED, there ? path : "is not in the PATH",
+	report(doc, "fusermount3", there, geteuid() == 0 ? BETTER : NEEDED,
+	       there ? path : "is not in the PATH",
 	       "users other than root need it to mount: apt-get install fuse3");
 }
 
@@ -92,8 +100,11 @@ static void check_allow_other(struct doctor *doc)
 	}
 	if (f)
 		fclose(f);
-	report(doc, "allow_other", set || geteuid() == 0, BETTER, geteuid() == 0 ? "root may use it" : set ? "users may use it" :
-	       "only root may use it", "for others, write user_allow_other into /etc/fuse.conf");
+	report(doc, "allow_other", set || geteuid() == 0, BETTER,
+	       geteuid() == 0 ? "root may use it"
+	       : set	      ? "users may use it"
+			      : "only root may use it",
+	       "for others, write user_allow_other into /etc/fuse.conf");
 }
 
 static void check_libfuse(struct doctor *doc, const struct front_build *build)
@@ -101,9 +112,11 @@ static void check_libfuse(struct doctor *doc, const struct front_build *build)
 	char found[160];
 	bool all = build->tmpfile && build->statx && build->killpriv_v2;
 
-	snprintf(found, sizeof(found), "%s: O_TMPFILE %s, statx %s, killpriv v2 %s", build->libfuse, build->tmpfile ? "yes" : "no",
-		 build->statx ? "yes" : "no", build->killpriv_v2 ? "yes" : "no");
-	report(doc, "libfuse", all, BETTER, found, "libfuse 3.18 has more of it; contrib/build-libfuse.sh builds one");
+	snprintf(found, sizeof(found), "%s: O_TMPFILE %s, statx %s, killpriv v2 %s", build->libfuse,
+		 build->tmpfile ? "yes" : "no", build->statx ? "yes" : "no",
+		 build->killpriv_v2 ? "yes" : "no");
+	report(doc, "libfuse", all, BETTER, found,
+	       "libfuse 3.18 has more of it; contrib/build-libfuse.sh builds one");
 }
 
 static void check_uring(struct doctor *doc, const struct front_build *build)
@@ -117,12 +130,19 @@ static void check_uring(struct doctor *doc, const struct front_build *build)
 	if (there)
 		close(fd);
 	on = value == 'Y' || value == '1';
-	snprintf(found, sizeof(found), "kernel %s, libfuse %s", !there ? "without it" : on ? "on" : "off",
+	snprintf(found, sizeof(found), "kernel %s, libfuse %s",
+		 !there ? "without it"
+		 : on	? "on"
+			: "off",
 		 build->io_uring ? "with it" : "without it");
 	snprintf(advice, sizeof(advice), "%s%s%s",
-		 !there ? "Linux 6.14 brings it" : on ? "" : "as root: echo Y > /sys/module/fuse/parameters/enable_uring",
+		 !there ? "Linux 6.14 brings it"
+		 : on	? ""
+			: "as root: echo Y > /sys/module/fuse/parameters/enable_uring",
 		 (!there || !on) && !build->io_uring ? "; " : "",
-		 build->io_uring ? "" : "build pmfs with libfuse 3.18 that has io_uring (contrib/build-libfuse.sh)");
+		 build->io_uring ? ""
+				 : "build pmfs with libfuse 3.18 that has io_uring "
+				   "(contrib/build-libfuse.sh)");
 	report(doc, "io_uring", on && build->io_uring, BETTER, found, advice);
 }
 
@@ -131,8 +151,11 @@ static void check_passthrough(struct doctor *doc, const struct front_build *buil
 	bool root = geteuid() == 0;
 
 	report(doc, "passthrough", build->passthrough && root, BETTER,
-	       build->passthrough ? root ? "libfuse has it" : "libfuse has it, but only root may use it" : "libfuse is without it",
-	       build->passthrough ? "nothing uses it yet" : "libfuse 3.17 brings it; nothing uses it yet");
+	       build->passthrough
+		       ? root ? "libfuse has it" : "libfuse has it, but only root may use it"
+		       : "libfuse is without it",
+	       build->passthrough ? "nothing uses it yet"
+				  : "libfuse 3.17 brings it; nothing uses it yet");
 }
 
 static int look_at_mount(struct doctor *doc, const char *dir, json_t **features)
@@ -155,11 +178,13 @@ static int look_at_mount(struct doctor *doc, const char *dir, json_t **features)
 		json_t *v;
 
 		printf("\nin use at %s:\n", c.dir);
-		json_object_foreach((json_t *)(uintptr_t)ft, key, v) {
+		json_object_foreach((json_t *)(uintptr_t)ft, key, v)
+		{
 			if (json_is_string(v))
 				printf("  %-16s %s\n", key, json_string_value(v));
 			else if (json_is_integer(v))
-				printf("  %-16s %" JSON_INTEGER_FORMAT "\n", key, json_integer_value(v));
+				printf("  %-16s %" JSON_INTEGER_FORMAT "\n", key,
+				       json_integer_value(v));
 			else
 				printf("  %-16s %s\n", key, json_is_true(v) ? "yes" : "no");
 		}

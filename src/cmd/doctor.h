@@ -7,7 +7,8 @@
 
 #include "cmd/cli.h"
 
-/* dir: a place in a mount, whose features in use are told as well; NULL: none.  An exit status: OUTCOME_FAILED when mounting can't work. */
+/* dir: a place in a mount, whose features in use are told as well; NULL: none.  An exit status:
+ * OUTCOME_FAILED when mounting can't work. */
 int doctor_run(struct cli *cli, const char *dir);
 
 #endif

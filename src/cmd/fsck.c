@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * fsck.pmfs - check an image that is not mounted.  The exit status has the bits that fsck(8) expects, not those of the other commands.
+ * fsck.pmfs - check an image that is not mounted.  The exit status has the bits that fsck(8)
+ * expects, not those of the other commands.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -15,10 +16,11 @@ static const char usage_text[] =
 	"usage: fsck.pmfs [-n] IMAGE     check, change nothing\n"
 	"       fsck.pmfs -y IMAGE       repair (not available yet)\n"
 	"\n"
-	"Exit status: 0 clean; 4 damage found; 8 the check could not be done; 16 wrong usage.\n"
+	"Exit status: 0 clean; 4 damage found; 8 it could not be checked; 16 wrong usage.\n"
 	"\n"
 	"      --json     answer in JSON, a line for each finding and one at the end\n"
-	"  -q, -v         no lines, only the exit status; the engine's own messages, too\n"
+	"  -q             no lines, only the exit status\n"
+	"  -v             the engine's own messages, too\n"
 	"  -h, -V         this help, the version\n";
 
 enum {
@@ -69,7 +71,8 @@ static int open_failed(struct check *ck, const char *path, int rc, const struct 
 	finding(ck, err->text);
 	snprintf(text, sizeof(text), "%s is damaged and can't be opened", path);
 	return cli_fail_data(ck->cli, FSCK_DAMAGED, outcome_code(OUTCOME_DAMAGED),
-			     json_pack("{s:s, s:I}", "image", path, "findings", ck->findings), text);
+			     json_pack("{s:s, s:I}", "image", path, "findings", ck->findings),
+			     text);
 }
 
 static int conclude(struct check *ck, const char *path, int rc)
@@ -78,21 +81,23 @@ static int conclude(struct check *ck, const char *path, int rc)
 	char text[512];
 
 	if (rc < 0) {
-		snprintf(text, sizeof(text), "the check of %.300s stopped: %s", path, strerror(-rc));
-		return cli_fail_data(ck->cli, ck->findings ? FSCK_DAMAGED : FSCK_ERROR, outcome_code((int)outcome_of_open(rc)), data,
-				     text);
+		snprintf(text, sizeof(text), "the check of %.300s stopped: %s", path,
+			 strerror(-rc));
+		return cli_fail_data(ck->cli, ck->findings ? FSCK_DAMAGED : FSCK_ERROR,
+				     outcome_code((int)outcome_of_open(rc)), data, text);
 	}
 	if (ck->findings) {
-		snprintf(text, sizeof(text), "%.300s is damaged: %lld finding%s", path, (long long)ck->findings,
-			 ck->findings == 1 ? "" : "s");
-		return cli_fail_data(ck->cli, FSCK_DAMAGED, outcome_code(OUTCOME_DAMAGED), data, text);
+		snprintf(text, sizeof(text), "%.300s is damaged: %lld finding%s", path,
+			 (long long)ck->findings, ck->findings == 1 ? "" : "s");
+		return cli_fail_data(ck->cli, FSCK_DAMAGED, outcome_code(OUTCOME_DAMAGED), data,
+				     text);
 	}
 	if (!ck->cli->json && !ck->cli->quiet)
 		printf("%s: clean\n", path);
 	return cli_done(ck->cli, data) ? FSCK_ERROR : FSCK_CLEAN;
 }
 
-/* An image that was made and never had a root directory: only the store's own rules can be checked. */
+/* An image that was made and never had a root directory: only the store can be checked. */
 static int check_empty(struct check *ck, const char *path)
 {
 	const struct store_config cfg = {.path = path, .read_only = true};
@@ -151,9 +156,13 @@ int main(int argc, char **argv)
 			break;
 	}
 	if (!status && repair)
-		status = fail(&cli, FSCK_USAGE, OUTCOME_USAGE, "repair is not available yet; check with: fsck.pmfs -n IMAGE");
+		status = fail(&cli, FSCK_USAGE, OUTCOME_USAGE,
+			      "repair is not available yet; check with: fsck.pmfs -n IMAGE");
 	else if (!status && argc - optind != 1)
-		status = cli_usage(&cli, argc == optind ? "IMAGE is missing" : "there are too many operands") ? FSCK_USAGE : 0;
+		status = cli_usage(&cli, argc == optind ? "IMAGE is missing"
+							: "there are too many operands")
+				 ? FSCK_USAGE
+				 : 0;
 	cli.lines = true;
 	if (!cli.verbose)
 		log_to_function(drop_message, NULL);

@@ -2,8 +2,11 @@
 #include "cmd/image.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <time.h>
@@ -14,11 +17,13 @@
 #include "ctl/rundir.h"
 
 #define STEP_MS 50
-/* A process that ends has no open files any more while its locks last, so nobody seems to hold them. */
+/* A process that ends has no open files any more while its locks last, so nobody seems to hold
+ * them. */
 #define WAIT_NOBODY_MS 2000
-#define GIB (UINT64_C(1) << 30)
+#define GIB	       (UINT64_C(1) << 30)
 
-/* After -EBUSY: wait a little and return true when trying again makes sense; else the words are in err. */
+/* After -EBUSY: wait a little and return true when trying again makes sense; else the words are in
+ * err. */
 static bool may_retry(const char *path, struct store_error *err, unsigned int *waited_ms)
 {
 	const struct timespec step = {.tv_nsec = STEP_MS * 1000 * 1000};
@@ -36,12 +41,14 @@ static bool may_retry(const char *path, struct store_error *err, unsigned int *w
 	}
 	switch (kind) {
 	case HOLDER_MOUNTED:
-		snprintf(err->text, sizeof(err->text), "%.100s is in use: process %d has it mounted on %.60s; unmount that first",
+		snprintf(err->text, sizeof(err->text),
+			 "%.100s is in use: process %d has it mounted on %.60s; unmount that first",
 			 path, err->holder, holder.dir);
 		return false;
 	case HOLDER_LEAVING:
 		snprintf(err->text, sizeof(err->text),
-			 "%.100s is in use: process %d, which serves no mount any more or not yet, does not let go of it",
+			 "%.100s is in use: process %d, which serves no mount any more or not yet, "
+			 "does not let go of it",
 			 path, err->holder);
 		return false;
 	case HOLDER_STRANGER:
@@ -55,10 +62,12 @@ static bool may_retry(const char *path, struct store_error *err, unsigned int *w
 		fclose(f);
 	}
 	if (err->holder > 0)
-		snprintf(err->text, sizeof(err->text), "%.150s is in use by process %d%s%s; wait for it to end", path,
+		snprintf(err->text, sizeof(err->text),
+			 "%.150s is in use by process %d%s%s; wait for it to end", path,
 			 err->holder, *comm ? ", " : "", comm);
 	else
-		snprintf(err->text, sizeof(err->text), "%.150s is in use by another process; unmount it first", path);
+		snprintf(err->text, sizeof(err->text),
+			 "%.150s is in use by another process; unmount it first", path);
 	return false;
 }
 
@@ -70,7 +79,8 @@ static void say(const char *path, int rc, struct store_error *err)
 	if (!strncmp(err->text, path, strlen(path)))
 		return;
 	memcpy(text, err->text, sizeof(text));
-	snprintf(err->text, sizeof(err->text), "%.120s: %.130s", path, *text ? text : strerror(-rc));
+	snprintf(err->text, sizeof(err->text), "%.120s: %.130s", path,
+		 *text ? text : strerror(-rc));
 }
 
 int image_open_fs(struct fs **out, const struct fs_config *cfg, struct store_error *err)
@@ -119,8 +129,20 @@ uint64_t image_default_size(const char *path)
 {
 	char dir[4096];
 	struct statvfs sv;
+	struct stat st;
+	uint64_t size = 0;
 	char *slash;
-	uint64_t size;
+	int fd;
+
+	if (!stat(path, &st) && S_ISBLK(st.st_mode)) {
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+		if (fd >= 0 && ioctl(fd, BLKGETSIZE64, &size))
+			size = 0;
+		if (fd >= 0)
+			close(fd);
+		if (size)
+			return size;
+	}
 
 	snprintf(dir, sizeof(dir), "%s", path);
 	slash = strrchr(dir, '/');
@@ -129,14 +151,17 @@ uint64_t image_default_size(const char *path)
 	if (statvfs(slash ? dir : ".", &sv))
 		return GIB;
 	size = (uint64_t)sv.f_blocks * sv.f_frsize;
-	return size >= GIB ? ALIGN_DOWN(size, GIB) : MAX(ALIGN_DOWN(size, PMFS_PAGE_SIZE), UINT64_C(64) << 20);
+	return size >= GIB ? ALIGN_DOWN(size, GIB)
+			   : MAX(ALIGN_DOWN(size, PMFS_PAGE_SIZE), UINT64_C(64) << 20);
 }
 
 uint64_t image_default_ram(void)
 {
 	long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
 
-	return pages > 0 && size > 0 ? ALIGN_DOWN((uint64_t)pages * (uint64_t)size / 2, PMFS_PAGE_SIZE) : GIB;
+	return pages > 0 && size > 0
+		       ? ALIGN_DOWN((uint64_t)pages * (uint64_t)size / 2, PMFS_PAGE_SIZE)
+		       : GIB;
 }
 
 void image_owner(struct fs_config *cfg)

@@ -14,7 +14,8 @@
 static const char usage_text[] =
 	"usage: mkfs.pmfs IMAGE [--size SIZE] [--label NAME] [--force]\n"
 	"\n"
-	"      --size S   how far the image may grow: 512M, 10G, 1T; by default as far as the filesystem it is on\n"
+	"      --size S   how far the image may grow: 512M, 10G, 1T; by default as far as\n"
+	"                 the filesystem or device that it is on\n"
 	"      --label L  a name for it, 63 bytes at most\n"
 	"      --force    overwrite what is there\n"
 	"      --json     answer in JSON\n"
@@ -33,17 +34,19 @@ static int make(struct cli *cli, const char *path, struct store_format *how)
 		how->limit_bytes = image_default_size(path);
 	rc = image_make(path, how, &err);
 	if (rc == -EEXIST)
-		return cli_fail(cli, OUTCOME_EXISTS, "%s exists and is not empty; overwrite it with --force", path);
+		return cli_fail(cli, OUTCOME_EXISTS,
+				"%s exists and is not empty; overwrite it with --force", path);
 	if (rc == -EINVAL)
-		return cli_usage(cli, "can't make an image of %s: %s", units_format_size(text, sizeof(text), how->limit_bytes),
-				 err.text);
+		return cli_usage(cli, "can't make an image of %s: %s",
+				 units_format_size(text, sizeof(text), how->limit_bytes), err.text);
 	if (rc)
-		return cli_fail(cli, (int)outcome_of_errno(rc), "can't make the image: %s", err.text);
+		return cli_fail(cli, (int)outcome_of_errno(rc), "can't make the image: %s",
+				err.text);
 	if (!cli->json && !cli->quiet)
-		printf("%s is an empty pmfs that may grow to %s; mount it with: pmfs %s DIR\n", path,
-		       units_format_size(text, sizeof(text), how->limit_bytes), path);
-	return cli_done(cli, json_pack("{s:s, s:I, s:s}", "image", path, "size_bytes", (json_int_t)how->limit_bytes, "label",
-				       how->label));
+		printf("%s is an empty pmfs that may grow to %s; mount it with: pmfs %s DIR\n",
+		       path, units_format_size(text, sizeof(text), how->limit_bytes), path);
+	return cli_done(cli, json_pack("{s:s, s:I, s:s}", "image", path, "size_bytes",
+				       (json_int_t)how->limit_bytes, "label", how->label));
 }
 
 static int parse(struct cli *cli, int opt, struct store_format *how)
@@ -59,7 +62,8 @@ static int parse(struct cli *cli, int opt, struct store_format *how)
 
 		json_decref(utf8);
 		if (bad)
-			return cli_usage(cli, "a label is UTF-8, and has %zu bytes at most", sizeof(how->label) - 1);
+			return cli_usage(cli, "a label is UTF-8, and has %zu bytes at most",
+					 sizeof(how->label) - 1);
 		memset(how->label, 0, sizeof(how->label));
 		memcpy(how->label, optarg, strlen(optarg));
 		return OUTCOME_DONE;
@@ -89,7 +93,8 @@ int main(int argc, char **argv)
 	while (!status && (opt = cli_getopt(&cli, argc, argv, ":" CLI_SHORT, longs)) != -1)
 		status = parse(&cli, opt, &how);
 	if (!status && argc - optind != 1)
-		status = cli_usage(&cli, argc == optind ? "IMAGE is missing" : "there are too many operands");
+		status = cli_usage(&cli, argc == optind ? "IMAGE is missing"
+							: "there are too many operands");
 	if (!status)
 		status = make(&cli, argv[optind], &how);
 	cli_free(&cli);

@@ -11,21 +11,25 @@
 
 /* What mount(8) and fstab use among themselves, and what is always so. */
 static const char *const ignored[] = {
-	"rw", "auto", "noauto", "user", "nouser", "users", "owner", "group", "defaults", "nofail", "_netdev",
-	"default_permissions", "async", "relatime", "silent", "loud", "nolazytime", "noiversion", "nomand",
+	"rw",	  "auto",     "noauto",	  "user",   "nouser",	  "users",
+	"owner",  "group",    "defaults", "nofail", "_netdev",	  "default_permissions",
+	"async",  "relatime", "silent",	  "loud",   "nolazytime", "noiversion",
+	"nomand",
 };
 
 /* The pairs of flags that go to the kernel as they are: an option, and what takes it back. */
 static const struct {
 	const char *on, *off;
 } flags[] = {
-	{"noexec", "exec"}, {"noatime", "atime"}, {"nodiratime", "diratime"}, {"sync", "async"}, {"dirsync", "async"},
+	{"noexec", "exec"}, {"noatime", "atime"}, {"nodiratime", "diratime"},
+	{"sync", "async"},  {"dirsync", "async"},
 };
 
 /* Of later versions. */
 static const char *const later[] = {
-	"private", "snapshot", "volume", "dedup", "dedup_mem", "busy_poll", "remount", "bind", "rbind", "lazytime",
-	"iversion", "mand", "strictatime", "context", "fscontext", "defcontext", "rootcontext", "allow_root",
+	"private",     "snapshot", "volume",	"dedup",      "dedup_mem",   "busy_poll",
+	"remount",     "bind",	   "rbind",	"lazytime",   "iversion",    "mand",
+	"strictatime", "context",  "fscontext", "defcontext", "rootcontext", "allow_root",
 };
 
 static bool is_in(const char *const *list, size_t n, const char *name)
@@ -88,7 +92,8 @@ static bool take_flag(struct mountopt *mo, const char *name)
 }
 
 /* name=value */
-static int take_value(struct mountopt *mo, const char *name, const char *value, char *why, size_t len)
+static int take_value(struct mountopt *mo, const char *name, const char *value, char *why,
+		      size_t len)
 {
 	uint64_t n;
 	char *end;
@@ -135,7 +140,8 @@ static int take_value(struct mountopt *mo, const char *name, const char *value, 
 		return 0;
 	}
 	/* mount(8) says so of who may unmount; the others are names that it has dealt with. */
-	if (!strcmp(name, "user") || !strcmp(name, "comment") || !strcmp(name, "fsname") || !strcmp(name, "subtype"))
+	if (!strcmp(name, "user") || !strcmp(name, "comment") || !strcmp(name, "fsname") ||
+	    !strcmp(name, "subtype"))
 		return 0;
 	snprintf(why, len, "there is no mount option %s=", name);
 	return -EINVAL;
@@ -186,7 +192,8 @@ static int take(struct mountopt *mo, char *option, bool root, char *why, size_t 
 		snprintf(why, len, "the mount option %s is not available yet", option);
 		return -EOPNOTSUPP;
 	}
-	return value ? take_value(mo, option, value, why, len) : take_word(mo, option, root, why, len);
+	return value ? take_value(mo, option, value, why, len)
+		     : take_word(mo, option, root, why, len);
 }
 
 int mountopt_parse(struct mountopt *mo, const char *arg, bool root, char *why, size_t why_len)

@@ -12,19 +12,18 @@
 
 #include "base/bits.h"
 #include "base/units.h"
-#include "cmd/cli.h"
 #include "cmd/progress.h"
-#include "ctl/client.h"
+#include "cmd/tool.h"
 #include "ctl/show.h"
 
 static const char usage_text[] =
-	"usage: pmfs-ctl status DIR                 one screen: space, sharing, snapshots, dedup, commits, features\n"
-	"       pmfs-ctl df DIR                     data, metadata, shared, saved, free, on the host\n"
-	"       pmfs-ctl stats DIR [-i SECONDS]     counters; again and again with what was added\n"
-	"       pmfs-ctl dedup DIR start            look for equal pages and merge them, in the background\n"
+	"usage: pmfs-ctl status DIR             one screen: space, dedup, commits, features\n"
+	"       pmfs-ctl df DIR                 where the space is\n"
+	"       pmfs-ctl stats DIR [-i SECONDS] counters; again and again\n"
+	"       pmfs-ctl dedup DIR start        merge equal pages, in the background\n"
 	"       pmfs-ctl dedup DIR wait [--progress=auto|bar|json|none]\n"
 	"       pmfs-ctl dedup DIR status|pause|resume\n"
-	"       pmfs-ctl sync DIR                   a commit, now\n"
+	"       pmfs-ctl sync DIR               a commit, now\n"
 	"\n"
 	"DIR is any path in a mount.\n"
 	"\n"
@@ -48,37 +47,22 @@ static void catch_signals(void)
 	sigaction(SIGTERM, &sa, NULL);
 }
 
-static int open_client(struct cli *cli, struct client *c, const char *dir)
-{
-	int status = client_open(c, dir);
-
-	if (status)
-		cli_fail(cli, status, "%s", c->text);
-	return status;
-}
-
-static int only_common(struct cli *cli, int argc, char **argv)
-{
-	static const struct option longs[] = {CLI_LONG, {0}};
-
-	return cli_getopt(cli, argc, argv, ":" CLI_SHORT, longs) == -1 ? OUTCOME_DONE : OUTCOME_USAGE;
-}
-
 /* A request whose answer is shown by show; NULL: is not shown. */
-static int simple(struct cli *cli, int argc, char **argv, const char *op, void (*show)(FILE *f, const json_t *data))
+static int simple(struct cli *cli, int argc, char **argv, const char *op,
+		  void (*show)(FILE *f, const json_t *data))
 {
 	struct client c;
-	int status = only_common(cli, argc, argv);
+	int status = tool_no_options(cli, argc, argv);
 
 	if (status)
 		return status;
 	if (argc - optind != 1)
-		return cli_usage(cli, argc == optind ? "DIR is missing" : "there are too many operands");
-	status = open_client(cli, &c, argv[optind]);
-	if (!status && client_call(&c, op, NULL, NULL, NULL, NULL))
-		status = cli_fail(cli, c.exit, "%s", c.text);
+		return cli_usage(cli,
+				 argc == optind ? "DIR is missing" : "there are too many operands");
+	status = tool_open(cli, &c, argv[optind]);
+	if (!status)
+		status = tool_ask(cli, &c, op, NULL, NULL, NULL);
 	if (!status) {
-		cli_warn_all(cli, c.warnings);
 		if (show && !cli->json && !cli->quiet)
 			show(stdout, c.data);
 		status = cli_done(cli, json_incref(c.data));
@@ -106,7 +90,8 @@ static int run_sync(struct cli *cli, int argc, char **argv)
 
 static void pause_for(int64_t ns)
 {
-	struct timespec ts = {.tv_sec = (time_t)(ns / NS_PER_SEC), .tv_nsec = (long)(ns % NS_PER_SEC)};
+	struct timespec ts = {.tv_sec = (time_t)(ns / NS_PER_SEC),
+			      .tv_nsec = (long)(ns % NS_PER_SEC)};
 
 	while (!interrupted && nanosleep(&ts, &ts) && errno == EINTR)
 		;
@@ -127,7 +112,8 @@ static int stats_loop(struct cli *cli, struct client *c, int64_t every_ns)
 		if (cli->json && every_ns)
 			cli_line(cli, "item", json_copy(c->data));
 		else if (!cli->json)
-			show_stats(stdout, c->data, earlier, (double)(now_ns - before_ns) / (double)NS_PER_SEC);
+			show_stats(stdout, c->data, earlier,
+				   (double)(now_ns - before_ns) / (double)NS_PER_SEC);
 		json_decref(earlier);
 		earlier = json_incref(c->data);
 		before_ns = now_ns;
@@ -136,7 +122,8 @@ static int stats_loop(struct cli *cli, struct client *c, int64_t every_ns)
 			break;
 		}
 		if (fflush(stdout)) {
-			status = cli_fail(cli, OUTCOME_FAILED, "can't write to standard output: %m");
+			status =
+				cli_fail(cli, OUTCOME_FAILED, "can't write to standard output: %m");
 			break;
 		}
 		pause_for(every_ns);
@@ -153,7 +140,8 @@ static int stats_loop(struct cli *cli, struct client *c, int64_t every_ns)
 
 static int run_stats(struct cli *cli, int argc, char **argv)
 {
-	static const struct option longs[] = {CLI_LONG, {"interval", required_argument, NULL, 'i'}, {0}};
+	static const struct option longs[] = {
+		CLI_LONG, {"interval", required_argument, NULL, 'i'}, {0}};
 	int64_t every_ns = 0;
 	struct client c;
 	int opt, status;
@@ -165,11 +153,12 @@ static int run_stats(struct cli *cli, int argc, char **argv)
 			return cli_usage(cli, "%s is not a time such as 1, 0.5 or 1m", optarg);
 	}
 	if (argc - optind != 1)
-		return cli_usage(cli, argc == optind ? "DIR is missing" : "there are too many operands");
+		return cli_usage(cli,
+				 argc == optind ? "DIR is missing" : "there are too many operands");
 	cli->lines = every_ns;
 	if (every_ns)
 		catch_signals();
-	status = open_client(cli, &c, argv[optind]);
+	status = tool_open(cli, &c, argv[optind]);
 	if (!status)
 		status = stats_loop(cli, &c, every_ns);
 	client_close(&c);
@@ -187,8 +176,8 @@ static uint64_t number(const json_t *obj, const char *key)
 
 static int show_progress(void *arg, const json_t *line)
 {
-	progress_show(arg, json_number_value(json_object_get(line, "percent")), number(line, "bytes_per_second"),
-		      number(line, "eta_seconds"), line);
+	progress_show(arg, json_number_value(json_object_get(line, "percent")),
+		      number(line, "bytes_per_second"), number(line, "eta_seconds"), line);
 	return 0;
 }
 
@@ -200,10 +189,14 @@ static int dedup_wait_for(struct cli *cli, struct client *c, enum cli_progress h
 	cli->lines = true;
 	catch_signals();
 	progress_begin(&p, cli, "dedup", how);
-	status = client_call(c, "dedup.wait", NULL, show_progress, &p, (const volatile int *)&interrupted);
+	status = client_call(c, "dedup.wait", NULL, show_progress, &p,
+			     (const volatile int *)&interrupted);
 	progress_end(&p);
 	if (status == OUTCOME_INTERRUPTED && interrupted)
-		return cli_fail(cli, status, "no longer waiting for dedup, which goes on; stop it with: pmfs-ctl dedup %s pause", c->dir);
+		return cli_fail(cli, status,
+				"no longer waiting for dedup, which goes on; stop it with: "
+				"pmfs-ctl dedup %s pause",
+				c->dir);
 	return status ? cli_fail(cli, status, "%s", c->text) : OUTCOME_DONE;
 }
 
@@ -229,25 +222,29 @@ static int run_dedup(struct cli *cli, int argc, char **argv)
 		if (opt == OPT_ESTIMATE)
 			return cli_usage(cli, "--estimate is not available yet");
 		if (cli_parse_progress(optarg, &how))
-			return cli_usage(cli, "--progress=%s is none of auto, bar, json, none", optarg);
+			return cli_usage(cli, "--progress=%s is none of auto, bar, json, none",
+					 optarg);
 	}
 	if (argc - optind != 2)
-		return cli_usage(cli, "dedup takes DIR and one of start, status, wait, pause, resume");
+		return cli_usage(cli,
+				 "dedup takes DIR and one of start, status, wait, pause, resume");
 	for (size_t i = 0; i < ARRAY_SIZE(actions); i++) {
 		if (!strcmp(argv[optind + 1], actions[i]))
 			action = actions[i];
 	}
 	if (!action)
-		return cli_usage(cli, "dedup %s is none of start, status, wait, pause, resume", argv[optind + 1]);
+		return cli_usage(cli, "dedup %s is none of start, status, wait, pause, resume",
+				 argv[optind + 1]);
 	snprintf(cli->command, sizeof(cli->command), "pmfs-ctl dedup %s", action);
 	snprintf(op, sizeof(op), "dedup.%s", action);
-	status = open_client(cli, &c, argv[optind]);
+	status = tool_open(cli, &c, argv[optind]);
 	if (!status && !strcmp(action, "wait"))
 		status = dedup_wait_for(cli, &c, how);
-	else if (!status && client_call(&c, op, NULL, NULL, NULL, NULL))
-		status = cli_fail(cli, c.exit, "%s", c.text);
+	else if (!status)
+		status = tool_ask(cli, &c, op, NULL, NULL, NULL);
 	if (!status) {
-		if (!cli->json && !cli->quiet && (!strcmp(action, "status") || !strcmp(action, "wait")))
+		if (!cli->json && !cli->quiet &&
+		    (!strcmp(action, "status") || !strcmp(action, "wait")))
 			show_dedup(stdout, c.data);
 		status = cli_done(cli, json_incref(c.data));
 	}

@@ -10,14 +10,13 @@
 
 #include "base/bits.h"
 #include "base/units.h"
-#include "cmd/cli.h"
-#include "ctl/client.h"
+#include "cmd/tool.h"
 
 static const char usage_text[] =
-	"usage: pmfs-snap create DIR [NAME] [-m TEXT]   make a snapshot; NAME defaults to the time\n"
+	"usage: pmfs-snap create DIR [NAME] [-m TEXT]   make one; NAME defaults to the time\n"
 	"       pmfs-snap list DIR [--space]            what there is\n"
 	"       pmfs-snap show DIR NAME                 all about one\n"
-	"       pmfs-snap delete DIR NAME... [-n]       delete; -n: only say what would be freed\n"
+	"       pmfs-snap delete DIR NAME... [-n]       delete; -n: say what would be freed\n"
 	"       pmfs-snap rename DIR OLD NEW            give one another name\n"
 	"\n"
 	"DIR is any path in a mount.  NAME may be @-1 (the newest), @-2, @2h (two hours old).\n"
@@ -35,32 +34,6 @@ static json_t *text_arg(struct cli *cli, const char *what, const char *value)
 	if (!s)
 		cli_usage(cli, "the %s is not UTF-8", what);
 	return s;
-}
-
-static int open_client(struct cli *cli, struct client *c, const char *dir)
-{
-	int status = client_open(c, dir);
-
-	if (status)
-		cli_fail(cli, status, "%s", c->text);
-	return status;
-}
-
-/* One request; what it says on failure is said. args NULL: a failure that was told. */
-static int ask(struct cli *cli, struct client *c, const char *op, json_t *args, int (*line)(void *arg, const json_t *line),
-	       void *arg)
-{
-	if (client_call(c, op, args, line, arg, NULL))
-		return cli_fail(cli, c->exit, "%s", c->text);
-	cli_warn_all(cli, c->warnings);
-	return OUTCOME_DONE;
-}
-
-static int only_common(struct cli *cli, int argc, char **argv)
-{
-	static const struct option longs[] = {CLI_LONG, {0}};
-
-	return cli_getopt(cli, argc, argv, ":" CLI_SHORT, longs) == -1 ? OUTCOME_DONE : OUTCOME_USAGE;
 }
 
 static const char *text(const json_t *obj, const char *key)
@@ -83,7 +56,8 @@ static void name_of_now(char *buf, size_t len)
 
 static int run_create(struct cli *cli, int argc, char **argv)
 {
-	static const struct option longs[] = {CLI_LONG, {"message", required_argument, NULL, 'm'}, {0}};
+	static const struct option longs[] = {
+		CLI_LONG, {"message", required_argument, NULL, 'm'}, {0}};
 	const char *message = "";
 	char now[32];
 	struct client c;
@@ -112,11 +86,11 @@ static int run_create(struct cli *cli, int argc, char **argv)
 		return OUTCOME_USAGE;
 	}
 	json_object_set_new(args, "message", name);
-	status = open_client(cli, &c, argv[0]);
+	status = tool_open(cli, &c, argv[0]);
 	if (status)
 		json_decref(args);
 	else
-		status = ask(cli, &c, "snap.create", args, NULL, NULL);
+		status = tool_ask(cli, &c, "snap.create", args, NULL, NULL);
 	if (!status) {
 		if (!cli->json && !cli->quiet)
 			printf("%s\n", text(c.data, "name"));
@@ -151,7 +125,8 @@ static const char *size_of(const json_t *snap, const char *key, char *buf, size_
 {
 	const json_t *n = json_object_get(snap, key);
 
-	return json_is_integer(n) ? units_format_size(buf, len, (uint64_t)json_integer_value(n)) : "";
+	return json_is_integer(n) ? units_format_size(buf, len, (uint64_t)json_integer_value(n))
+				  : "";
 }
 
 static void print_list(const json_t *snaps, bool space)
@@ -160,13 +135,15 @@ static void print_list(const json_t *snaps, bool space)
 	size_t i, width = 4;
 	const json_t *s;
 
-	json_array_foreach(snaps, i, s)
-		width = MAX(width, strlen(text(s, "name")));
+	json_array_foreach(snaps, i, s) width = MAX(width, strlen(text(s, "name")));
 	if (!json_array_size(snaps))
 		return;
-	printf("%-*s  %-19s  %10s  %s%s\n", (int)width, "NAME", "TIME", "SIZE", space ? " EXCLUSIVE  " : "", "MESSAGE");
-	json_array_foreach(snaps, i, s) {
-		printf("%-*s  %-19s  %10s  ", (int)width, text(s, "name"), local_time(s, when, sizeof(when)),
+	printf("%-*s  %-19s  %10s  %s%s\n", (int)width, "NAME", "TIME", "SIZE",
+	       space ? " EXCLUSIVE  " : "", "MESSAGE");
+	json_array_foreach(snaps, i, s)
+	{
+		printf("%-*s  %-19s  %10s  ", (int)width, text(s, "name"),
+		       local_time(s, when, sizeof(when)),
 		       size_of(s, "referenced_bytes", size, sizeof(size)));
 		if (space)
 			printf("%10s  ", size_of(s, "exclusive_bytes", own, sizeof(own)));
@@ -177,7 +154,8 @@ static void print_list(const json_t *snaps, bool space)
 static int run_list(struct cli *cli, int argc, char **argv)
 {
 	enum { OPT_SPACE = CLI_OPT_FIRST };
-	static const struct option longs[] = {CLI_LONG, {"space", no_argument, NULL, OPT_SPACE}, {0}};
+	static const struct option longs[] = {
+		CLI_LONG, {"space", no_argument, NULL, OPT_SPACE}, {0}};
 	json_t *snaps = NULL;
 	bool space = false;
 	struct client c;
@@ -189,11 +167,13 @@ static int run_list(struct cli *cli, int argc, char **argv)
 		space = true;
 	}
 	if (argc - optind != 1)
-		return cli_usage(cli, argc == optind ? "DIR is missing" : "there are too many operands");
-	status = open_client(cli, &c, argv[optind]);
+		return cli_usage(cli,
+				 argc == optind ? "DIR is missing" : "there are too many operands");
+	status = tool_open(cli, &c, argv[optind]);
 	if (!status) {
 		snaps = json_array();
-		status = ask(cli, &c, "snap.list", json_pack("{s:b}", "space", space), collect, snaps);
+		status = tool_ask(cli, &c, "snap.list", json_pack("{s:b}", "space", space), collect,
+				  snaps);
 	}
 	if (!status) {
 		if (!cli->json && !cli->quiet)
@@ -224,7 +204,7 @@ static int run_show(struct cli *cli, int argc, char **argv)
 {
 	struct client c;
 	json_t *name;
-	int status = only_common(cli, argc, argv);
+	int status = tool_no_options(cli, argc, argv);
 
 	if (status)
 		return status;
@@ -233,9 +213,10 @@ static int run_show(struct cli *cli, int argc, char **argv)
 	name = text_arg(cli, "name", argv[optind + 1]);
 	if (!name)
 		return OUTCOME_USAGE;
-	status = open_client(cli, &c, argv[optind]);
+	status = tool_open(cli, &c, argv[optind]);
 	if (!status)
-		status = ask(cli, &c, "snap.show", json_pack("{s:O}", "name", name), NULL, NULL);
+		status = tool_ask(cli, &c, "snap.show", json_pack("{s:O}", "name", name), NULL,
+				  NULL);
 	json_decref(name);
 	if (!status) {
 		if (!cli->json && !cli->quiet)
@@ -256,9 +237,11 @@ static void print_deleted(const struct cli *cli, const json_t *data, bool dry_ru
 
 	if (cli->json || cli->quiet)
 		return;
-	json_array_foreach(list, i, s) {
+	json_array_foreach(list, i, s)
+	{
 		if (dry_run)
-			printf("would delete %s and free %s\n", text(s, "name"), size_of(s, "exclusive_bytes", buf, sizeof(buf)));
+			printf("would delete %s and free %s\n", text(s, "name"),
+			       size_of(s, "exclusive_bytes", buf, sizeof(buf)));
 		else if (cli->verbose)
 			printf("deleted %s\n", json_string_value(s));
 	}
@@ -290,14 +273,16 @@ static int run_delete(struct cli *cli, int argc, char **argv)
 		}
 		json_array_append_new(names, name);
 	}
-	status = open_client(cli, &c, argv[optind]);
+	status = tool_open(cli, &c, argv[optind]);
 	if (!status) {
-		status = client_call(&c, "snap.delete", json_pack("{s:O, s:b}", "names", names, "dry_run", dry_run), NULL, NULL,
-				     NULL);
+		status = client_call(&c, "snap.delete",
+				     json_pack("{s:O, s:b}", "names", names, "dry_run", dry_run),
+				     NULL, NULL, NULL);
 		cli_warn_all(cli, c.warnings);
 		print_deleted(cli, c.data, dry_run);
 		if (status)
-			cli_fail_data(cli, status, outcome_code(status), json_incref(c.data), c.text);
+			cli_fail_data(cli, status, outcome_code(status), json_incref(c.data),
+				      c.text);
 		else
 			status = cli_done(cli, json_incref(c.data));
 	}
@@ -310,7 +295,7 @@ static int run_rename(struct cli *cli, int argc, char **argv)
 {
 	json_t *from, *to;
 	struct client c;
-	int status = only_common(cli, argc, argv);
+	int status = tool_no_options(cli, argc, argv);
 
 	if (status)
 		return status;
@@ -324,9 +309,10 @@ static int run_rename(struct cli *cli, int argc, char **argv)
 		json_decref(from);
 		return OUTCOME_USAGE;
 	}
-	status = open_client(cli, &c, argv[optind]);
+	status = tool_open(cli, &c, argv[optind]);
 	if (!status)
-		status = ask(cli, &c, "snap.rename", json_pack("{s:O, s:O}", "old", from, "new", to), NULL, NULL);
+		status = tool_ask(cli, &c, "snap.rename",
+				  json_pack("{s:O, s:O}", "old", from, "new", to), NULL, NULL);
 	json_decref(from);
 	json_decref(to);
 	if (!status)

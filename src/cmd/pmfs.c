@@ -2,7 +2,8 @@
 /*
  * pmfs - mount an image or a RAM region, and serve it; list what is mounted; doctor.
  *
- * The process that was started waits until the daemon, its child, says through a pipe that the mount answers requests, or has told why it can't.
+ * The process that was started waits until the daemon, its child, says through a pipe that the
+ * mount answers requests, or has told why it can't.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -32,13 +33,16 @@
 #include "share/dedup.h"
 
 static const char usage_text[] =
-	"usage: pmfs IMAGE DIR [-o OPTION,...] [-f] [--create [--size SIZE]]   mount an image\n"
-	"       pmfs ram DIR [-o size=SIZE,...] [-f]                           mount a RAM region\n"
-	"       pmfs                                                           list what is mounted\n"
-	"       pmfs doctor [DIR]                                              what works here, and what is missing\n"
+	"usage: pmfs IMAGE DIR [-o OPTION,...] [-f] [--create [--size SIZE]]\n"
+	"       pmfs ram DIR [-o size=SIZE,...] [-f]\n"
+	"       pmfs                 list what is mounted\n"
+	"       pmfs doctor [DIR]    what works here, and what is missing\n"
 	"\n"
-	"  -o OPTION,...  ro, size=SIZE, commit=SECONDS, allow_other, io_uring=auto|off, threads=N,\n"
-	"                 snapdir=hidden|visible, writeback, noxattr, and the usual ones of mount(8)\n"
+	"Mounts an image, or a tree that lives in memory, on a directory.\n"
+	"\n"
+	"  -o OPTION,...  ro, size=SIZE, commit=SECONDS, allow_other, io_uring=auto|off,\n"
+	"                 threads=N, snapdir=hidden|visible, writeback, noxattr, and the\n"
+	"                 usual ones of mount(8)\n"
 	"  -f             stay in the foreground\n"
 	"      --create   make the image if it does not exist\n"
 	"      --size S   how far a new image may grow: 512M, 10G, 1T\n"
@@ -53,20 +57,21 @@ struct daemon {
 	struct cli *cli;
 	struct mountopt mo;
 	bool ram, create, foreground;
-	uint64_t size;                /* of a new image, 0: default */
-	char source[PATH_MAX];        /* "ram", or an absolute path */
-	char dir[PATH_MAX];           /* absolute */
+	uint64_t size;	       /* of a new image, 0: default */
+	char source[PATH_MAX]; /* "ram", or an absolute path */
+	char dir[PATH_MAX];    /* absolute */
 	struct rundir rundir;
 	struct fs *fs;
 	struct dedup *dedup;
 	struct front *front;
 	struct server *server;
 	struct ctl_host host;
-	int status_pipe;              /* -1: nobody waits */
-	_Atomic bool serving;         /* the mount has answered */
+	int status_pipe;      /* -1: nobody waits */
+	_Atomic bool serving; /* the mount has answered */
 };
 
-/* ------------------------------------------------------------------ what the front and the server call */
+/* ------------------------------------------------------------------ what the front and the server
+ * call */
 
 static int host_flush(void *arg)
 {
@@ -91,11 +96,13 @@ static int host_report(void *arg, json_t *into)
 	json_t *features, *requests, *errors;
 
 	front_info(d->front, &info);
-	features = json_pack("{s:b, s:b, s:s, s:s, s:b, s:b, s:b, s:b, s:b, s:I, s:I, s:I, s:I}", "passthrough",
-			     info.passthrough, "io_uring", info.io_uring, "libfuse", info.libfuse, "kernel", info.kernel,
-			     "writeback", info.writeback, "killpriv_v2", info.killpriv_v2, "explicit_inval",
-			     info.explicit_inval, "no_open", info.no_open, "readdirplus", info.readdirplus, "max_write",
-			     (json_int_t)info.max_write, "max_readahead", (json_int_t)info.max_readahead, "max_background",
+	features = json_pack("{s:b, s:b, s:s, s:s, s:b, s:b, s:b, s:b, s:b, s:I, s:I, s:I, s:I}",
+			     "passthrough", info.passthrough, "io_uring", info.io_uring, "libfuse",
+			     info.libfuse, "kernel", info.kernel, "writeback", info.writeback,
+			     "killpriv_v2", info.killpriv_v2, "explicit_inval", info.explicit_inval,
+			     "no_open", info.no_open, "readdirplus", info.readdirplus, "max_write",
+			     (json_int_t)info.max_write, "max_readahead",
+			     (json_int_t)info.max_readahead, "max_background",
 			     (json_int_t)info.max_background, "threads", (json_int_t)info.threads);
 	requests = json_object();
 	errors = json_object();
@@ -167,7 +174,8 @@ static void on_ready(void *arg)
 	memcpy(info.source, d->source, sizeof(info.source));
 	rc = rundir_publish(&d->rundir, &info);
 	if (rc)
-		log_warn("%s will not find this mount: can't write %s/info.json: %s", "pmfs-snap", d->rundir.path, strerror(-rc));
+		log_warn("%s will not find this mount: can't write %s/info.json: %s", "pmfs-snap",
+			 d->rundir.path, strerror(-rc));
 	atomic_store(&d->serving, true);
 	if (d->foreground) {
 		log_info("%s is mounted on %s", d->source, d->dir);
@@ -185,8 +193,8 @@ static void on_ready(void *arg)
 #define HELD_MAX 16
 
 /*
- * What the engine says while an image is opened is told when that worked.  When it did not, the one line of the error
- * says it all.
+ * What the engine says while an image is opened is told when that worked.  When it did not, the one
+ * line of the error says it all.
  */
 static struct {
 	size_t count; /* these are guarded by the log's own lock as long as hold_message() is set */
@@ -216,13 +224,14 @@ static void release_messages(bool tell)
 static int open_fs(struct daemon *d)
 {
 	struct fs_config cfg = {
-		.store = {
-			.path = d->ram ? NULL : d->source,
-			.limit_bytes = d->mo.size,
-			.read_only = d->mo.read_only,
-			.commit_ms = d->mo.commit_ms,
-			.background = true,
-		},
+		.store =
+			{
+				.path = d->ram ? NULL : d->source,
+				.limit_bytes = d->mo.size,
+				.read_only = d->mo.read_only,
+				.commit_ms = d->mo.commit_ms,
+				.background = true,
+			},
 		.background = true,
 	};
 	struct store_format how = {.limit_bytes = d->size};
@@ -238,15 +247,19 @@ static int open_fs(struct daemon *d)
 			how.limit_bytes = d->mo.size ? d->mo.size : image_default_size(d->source);
 		rc = image_make(d->source, &how, &err);
 		if (rc && rc != -EEXIST)
-			return cli_fail(d->cli, (int)outcome_of_open(rc), "can't make the image: %s", err.text);
+			return cli_fail(d->cli, (int)outcome_of_open(rc),
+					"can't make the image: %s", err.text);
 	}
 	rc = image_open_fs(&d->fs, &cfg, &err);
 	if (!rc)
 		return OUTCOME_DONE;
 	if (rc == -ENOENT)
-		return cli_fail(d->cli, OUTCOME_NOT_FOUND, "there is no image %s; make it with --create or mkfs.pmfs", d->source);
+		return cli_fail(d->cli, OUTCOME_NOT_FOUND,
+				"there is no image %s; make it with --create or mkfs.pmfs",
+				d->source);
 	if ((rc == -EROFS || rc == -EACCES) && !d->mo.read_only)
-		return cli_fail(d->cli, OUTCOME_NOT_PERMITTED, "can't mount it for writing: %s; try -o ro", err.text);
+		return cli_fail(d->cli, OUTCOME_NOT_PERMITTED,
+				"can't mount it for writing: %s; try -o ro", err.text);
 	return cli_fail(d->cli, (int)outcome_of_open(rc), "can't mount it: %s", err.text);
 }
 
@@ -295,7 +308,8 @@ static int run_front(struct daemon *d)
 	if (rc && *text)
 		return cli_fail(d->cli, mount_outcome(rc), "%s", text);
 	if (rc)
-		return cli_fail(d->cli, mount_outcome(rc), "can't mount on %s: %s", d->dir, strerror(-rc));
+		return cli_fail(d->cli, mount_outcome(rc), "can't mount on %s: %s", d->dir,
+				strerror(-rc));
 	d->host = (struct ctl_host){
 		.fs = d->fs,
 		.dedup = d->dedup,
@@ -309,10 +323,12 @@ static int run_front(struct daemon *d)
 	};
 	rc = server_start(&d->server, &d->host, d->rundir.fd, d->mo.allow_other);
 	if (rc)
-		return cli_fail(d->cli, OUTCOME_FAILED, "can't listen in %s: %s", d->rundir.path, strerror(-rc));
+		return cli_fail(d->cli, OUTCOME_FAILED, "can't listen in %s: %s", d->rundir.path,
+				strerror(-rc));
 	rc = front_run(d->front);
 	if (rc && !atomic_load(&d->serving))
-		return cli_fail(d->cli, mount_outcome(rc), "can't mount %s on %s: %s", d->source, d->dir, strerror(-rc));
+		return cli_fail(d->cli, mount_outcome(rc), "can't mount %s on %s: %s", d->source,
+				d->dir, strerror(-rc));
 	if (rc) {
 		log_err("serving %s ended: %s", d->dir, strerror(-rc));
 		return OUTCOME_FAILED;
@@ -340,13 +356,16 @@ static int serve(struct daemon *d)
 	signal(SIGPIPE, SIG_IGN);
 	rc = rundir_create(&d->rundir, d->mo.allow_other, &why);
 	if (rc)
-		return cli_fail(d->cli, (int)outcome_of_errno(rc), "%s %s: %s", why, d->rundir.path, strerror(-rc));
+		return cli_fail(d->cli, (int)outcome_of_errno(rc), "%s %s: %s", why, d->rundir.path,
+				strerror(-rc));
 	log_to_function(hold_message, NULL);
 	status = open_fs(d);
 	release_messages(!status || d->cli->verbose);
 	if (!status) {
 		rc = dedup_new(&d->dedup, fs_store(d->fs), DEDUP_MEMORY_DEFAULT);
-		status = rc ? cli_fail(d->cli, (int)outcome_of_errno(rc), "can't start: %s", strerror(-rc)) : run_front(d);
+		status = rc ? cli_fail(d->cli, (int)outcome_of_errno(rc), "can't start: %s",
+				       strerror(-rc))
+			    : run_front(d);
 	}
 	/* From here on it only ends; a second signal must not cut the last commit short. */
 	signal(SIGTERM, SIG_IGN);
@@ -364,10 +383,11 @@ static int serve(struct daemon *d)
 	return status;
 }
 
-static json_t *mount_json(const char *dir, const char *source, pid_t pid, const char *volume, bool read_only)
+static json_t *mount_json(const char *dir, const char *source, pid_t pid, const char *volume,
+			  bool read_only)
 {
-	return json_pack("{s:s, s:s, s:I, s:s, s:b}", "dir", dir, "source", source, "pid", (json_int_t)pid, "volume",
-			 volume, "read_only", read_only);
+	return json_pack("{s:s, s:s, s:I, s:s, s:b}", "dir", dir, "source", source, "pid",
+			 (json_int_t)pid, "volume", volume, "read_only", read_only);
 }
 
 /* The process that was started: how did it go? */
@@ -382,13 +402,16 @@ static int wait_for_daemon(struct daemon *d, int fd, pid_t pid)
 	} while (n < 0 && errno == EINTR);
 	close(fd);
 	if (n == 1 && status == OUTCOME_DONE)
-		return cli_done(d->cli, mount_json(d->dir, d->source, pid, "live", d->mo.read_only));
+		return cli_done(d->cli,
+				mount_json(d->dir, d->source, pid, "live", d->mo.read_only));
 	if (n == 1)
 		return status; /* it has said why */
 	if (waitpid(pid, &how, 0) == pid && WIFSIGNALED(how))
-		return cli_fail(d->cli, OUTCOME_FAILED, "can't mount %s: the daemon was killed by signal %d", d->source,
+		return cli_fail(d->cli, OUTCOME_FAILED,
+				"can't mount %s: the daemon was killed by signal %d", d->source,
 				WTERMSIG(how));
-	return cli_fail(d->cli, OUTCOME_FAILED, "can't mount %s: the daemon ended without a word", d->source);
+	return cli_fail(d->cli, OUTCOME_FAILED, "can't mount %s: the daemon ended without a word",
+			d->source);
 }
 
 static int start(struct daemon *d)
@@ -403,7 +426,8 @@ static int start(struct daemon *d)
 		return cli_fail(d->cli, OUTCOME_FAILED, "can't make a pipe: %s", strerror(errno));
 	pid = fork();
 	if (pid < 0)
-		return cli_fail(d->cli, OUTCOME_FAILED, "can't start the daemon: %s", strerror(errno));
+		return cli_fail(d->cli, OUTCOME_FAILED, "can't start the daemon: %s",
+				strerror(errno));
 	if (pid) {
 		close(fds[1]);
 		return wait_for_daemon(d, fds[0], pid);
@@ -415,7 +439,8 @@ static int start(struct daemon *d)
 		log_warn("can't change to /: %s", strerror(errno));
 	status = serve(d);
 	if (!atomic_load(&d->serving) && !status)
-		status = cli_fail(d->cli, OUTCOME_FAILED, "%s was unmounted before it could answer", d->dir);
+		status = cli_fail(d->cli, OUTCOME_FAILED, "%s was unmounted before it could answer",
+				  d->dir);
 	tell_parent(d, status);
 	return status;
 }
@@ -434,16 +459,21 @@ static int find_image(struct daemon *d, const char *arg)
 	if (realpath(arg, d->source))
 		return OUTCOME_DONE;
 	if (errno != ENOENT || !d->create)
-		return cli_fail(d->cli, (int)outcome_of_errno(-errno), errno == ENOENT ?
-				"there is no image %s; make it with --create or mkfs.pmfs" : "can't open the image %s: %m", arg);
+		return cli_fail(d->cli, (int)outcome_of_errno(-errno),
+				errno == ENOENT
+					? "there is no image %s; make it with --create or mkfs.pmfs"
+					: "can't open the image %s: %m",
+				arg);
 	if (strlen(arg) >= sizeof(copy))
 		return cli_fail(d->cli, OUTCOME_USAGE, "the image's path is too long");
 	strcpy(copy, arg);
 	if (!realpath(dirname(copy), parent))
-		return cli_fail(d->cli, (int)outcome_of_errno(-errno), "can't make the image %s: %m", arg);
+		return cli_fail(d->cli, (int)outcome_of_errno(-errno),
+				"can't make the image %s: %m", arg);
 	strcpy(copy, arg);
 	name = basename(copy);
-	if (snprintf(d->source, sizeof(d->source), "%s/%s", strcmp(parent, "/") ? parent : "", name) >= PATH_MAX)
+	if (snprintf(d->source, sizeof(d->source), "%s/%s", strcmp(parent, "/") ? parent : "",
+		     name) >= PATH_MAX)
 		return cli_fail(d->cli, OUTCOME_USAGE, "the image's path is too long");
 	return OUTCOME_DONE;
 }
@@ -456,23 +486,36 @@ static int find_dir(struct daemon *d, const char *arg)
 
 	if (!realpath(arg, d->dir) || stat(d->dir, &st)) {
 		if (errno == ENOENT)
-			return cli_fail(d->cli, OUTCOME_NOT_FOUND, "there is no directory %s to mount on; make it first", arg);
+			return cli_fail(d->cli, OUTCOME_NOT_FOUND,
+					"there is no directory %s to mount on; make it first", arg);
 		if (errno == ENOTCONN)
 			return cli_fail(d->cli, OUTCOME_BUSY,
-					"%s is still the mount of a daemon that is gone; take it away: fusermount3 -uz %s", arg, arg);
-		return cli_fail(d->cli, (int)outcome_of_errno(-errno), "can't mount on %s: %m", arg);
+					"%s is still the mount of a daemon that is gone; take it "
+					"away: fusermount3 -uz %s",
+					arg, arg);
+		return cli_fail(d->cli, (int)outcome_of_errno(-errno), "can't mount on %s: %m",
+				arg);
 	}
 	if (!S_ISDIR(st.st_mode))
-		return cli_fail(d->cli, OUTCOME_NOT_FOUND, "can't mount on %s: it is not a directory", arg);
+		return cli_fail(d->cli, OUTCOME_NOT_FOUND,
+				"can't mount on %s: it is not a directory", arg);
 	if (geteuid() && access(d->dir, W_OK))
-		return cli_fail(d->cli, OUTCOME_NOT_PERMITTED, "can't mount on %s: only who may write to it, or root, may mount there", arg);
+		return cli_fail(
+			d->cli, OUTCOME_NOT_PERMITTED,
+			"can't mount on %s: only who may write to it, or root, may mount there",
+			arg);
 	dev = mountinfo_dev_at(d->dir, MOUNT_TYPE);
 	/* The kernel may know the attributes of a dead mount's root for ever. */
 	if (dev && rundir_find_dev(dev, -1, &info))
 		return cli_fail(d->cli, OUTCOME_BUSY,
-				"%s is still the mount of a daemon that is gone; take it away: fusermount3 -uz %s", arg, arg);
+				"%s is still the mount of a daemon that is gone; take it away: "
+				"fusermount3 -uz %s",
+				arg, arg);
 	if (dev)
-		return cli_fail(d->cli, OUTCOME_BUSY, "there is a pmfs mounted on %s already; unmount it first, or choose another directory", arg);
+		return cli_fail(d->cli, OUTCOME_BUSY,
+				"there is a pmfs mounted on %s already; unmount it first, or "
+				"choose another directory",
+				arg);
 	return OUTCOME_DONE;
 }
 
@@ -485,8 +528,10 @@ static int check_device(struct daemon *d)
 		return OUTCOME_DONE;
 	}
 	if (errno == EACCES || errno == EPERM)
-		return cli_fail(d->cli, OUTCOME_NOT_PERMITTED, "can't open /dev/fuse: %m; pmfs doctor says what to change");
-	return cli_fail(d->cli, OUTCOME_FAILED, "can't open /dev/fuse: %m; is the module there? try: modprobe fuse");
+		return cli_fail(d->cli, OUTCOME_NOT_PERMITTED,
+				"can't open /dev/fuse: %m; pmfs doctor says what to change");
+	return cli_fail(d->cli, OUTCOME_FAILED,
+			"can't open /dev/fuse: %m; is the module there? try: modprobe fuse");
 }
 
 static int mount_command(struct daemon *d, char **operands)
@@ -494,7 +539,8 @@ static int mount_command(struct daemon *d, char **operands)
 	int status = find_image(d, operands[0]);
 
 	if (!status && d->ram && (d->create || d->mo.read_only))
-		status = cli_usage(d->cli, "a RAM region is always new: %s makes no sense with it", d->create ? "--create" : "ro");
+		status = cli_usage(d->cli, "a RAM region is always new: %s makes no sense with it",
+				   d->create ? "--create" : "ro");
 	if (!status)
 		status = find_dir(d, operands[1]);
 	if (!status)
@@ -542,7 +588,9 @@ static int warn_dead(void *arg, const struct mount_entry *m)
 			return 0;
 	}
 	if (m->uid == (long)geteuid())
-		cli_warn(dead->cli, "%s is mounted, but its daemon is gone; take it away: fusermount3 -uz %s", m->dir, m->dir);
+		cli_warn(dead->cli,
+			 "%s is mounted, but its daemon is gone; take it away: fusermount3 -uz %s",
+			 m->dir, m->dir);
 	return 0;
 }
 
@@ -559,14 +607,19 @@ static int list_command(struct cli *cli)
 	free(list.devs);
 	if (rc) {
 		json_decref(list.mounts);
-		return cli_fail(cli, OUTCOME_FAILED, "can't list what is mounted: %s", strerror(-rc));
+		return cli_fail(cli, OUTCOME_FAILED, "can't list what is mounted: %s",
+				strerror(-rc));
 	}
 	if (!cli->json && !cli->quiet && json_array_size(list.mounts)) {
-		printf("%-7s  %-4s  %-8s  %-32s  %s\n", "PID", "MODE", "VOLUME", "DIRECTORY", "SOURCE");
-		json_array_foreach(list.mounts, i, m) {
-			printf("%-7lld  %-4s  %-8s  %-32s  %s\n", json_integer_value(json_object_get(m, "pid")),
+		printf("%-7s  %-4s  %-8s  %-32s  %s\n", "PID", "MODE", "VOLUME", "DIRECTORY",
+		       "SOURCE");
+		json_array_foreach(list.mounts, i, m)
+		{
+			printf("%-7lld  %-4s  %-8s  %-32s  %s\n",
+			       json_integer_value(json_object_get(m, "pid")),
 			       json_is_true(json_object_get(m, "read_only")) ? "ro" : "rw",
-			       json_string_value(json_object_get(m, "volume")), json_string_value(json_object_get(m, "dir")),
+			       json_string_value(json_object_get(m, "volume")),
+			       json_string_value(json_object_get(m, "dir")),
 			       json_string_value(json_object_get(m, "source")));
 		}
 	}
@@ -581,9 +634,12 @@ static void set_version_note(void)
 	struct front_build build;
 
 	front_build_info(&build);
-	snprintf(note, sizeof(note), ", libfuse %s (io_uring %s, passthrough %s, O_TMPFILE %s, statx %s, killpriv v2 %s)",
+	snprintf(note, sizeof(note),
+		 ", libfuse %s (io_uring %s, passthrough %s, O_TMPFILE %s, statx %s, killpriv v2 "
+		 "%s)",
 		 build.libfuse, build.io_uring ? "yes" : "no", build.passthrough ? "yes" : "no",
-		 build.tmpfile ? "yes" : "no", build.statx ? "yes" : "no", build.killpriv_v2 ? "yes" : "no");
+		 build.tmpfile ? "yes" : "no", build.statx ? "yes" : "no",
+		 build.killpriv_v2 ? "yes" : "no");
 	cli_set_version_note(note);
 }
 
@@ -605,7 +661,8 @@ static int parse_option(struct daemon *d, int c, bool helper)
 	case 't':
 	case 's':
 	case 'n':
-		return helper ? OUTCOME_DONE : cli_usage(d->cli, "the option -%c is not known here", c);
+		return helper ? OUTCOME_DONE
+			      : cli_usage(d->cli, "the option -%c is not known here", c);
 	case OPT_CREATE:
 		d->create = true;
 		return OUTCOME_DONE;
@@ -642,11 +699,14 @@ int main(int argc, char **argv)
 		status = c == '?' ? OUTCOME_USAGE : parse_option(&d, c, helper);
 	if (status)
 		goto out;
-	log_set_level(cli.quiet ? LOG_LEVEL_ERR : cli.verbose > 1 ? LOG_LEVEL_DEBUG : cli.verbose || !d.foreground ?
-		      LOG_LEVEL_INFO : LOG_LEVEL_WARN);
+	log_set_level(cli.quiet			     ? LOG_LEVEL_ERR
+		      : cli.verbose > 1		     ? LOG_LEVEL_DEBUG
+		      : cli.verbose || !d.foreground ? LOG_LEVEL_INFO
+						     : LOG_LEVEL_WARN);
 	left = argc - optind;
 	if (d.size && !d.create)
-		status = cli_usage(&cli, "--size goes with --create; the option size= limits a mount");
+		status = cli_usage(&cli,
+				   "--size goes with --create; the option size= limits a mount");
 	else if (helper && d.foreground)
 		status = OUTCOME_DONE;
 	else if (left >= 1 && left <= 2 && !strcmp(argv[optind], "doctor")) {
@@ -655,7 +715,8 @@ int main(int argc, char **argv)
 	} else if (left == 0) {
 		status = list_command(&cli);
 	} else if (left == 1) {
-		status = cli_usage(&cli, "%s: where to? a directory to mount on is missing", argv[optind]);
+		status = cli_usage(&cli, "%s: where to? a directory to mount on is missing",
+				   argv[optind]);
 	} else if (left == 2) {
 		status = mount_command(&d, argv + optind);
 	} else {

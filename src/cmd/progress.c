@@ -16,12 +16,14 @@
 void progress_begin(struct progress *p, struct cli *cli, const char *what, enum cli_progress how)
 {
 	if (how == CLI_PROGRESS_AUTO)
-		how = cli->json ? CLI_PROGRESS_JSON : isatty(STDERR_FILENO) && !cli->quiet ? CLI_PROGRESS_BAR : CLI_PROGRESS_NONE;
+		how = cli->json				     ? CLI_PROGRESS_JSON
+		      : isatty(STDERR_FILENO) && !cli->quiet ? CLI_PROGRESS_BAR
+							     : CLI_PROGRESS_NONE;
 	*p = (struct progress){.cli = cli, .what = what, .how = how};
 }
 
-void progress_format(char *buf, size_t len, const char *what, double percent, uint64_t bytes_per_second, uint64_t eta_seconds,
-		     unsigned int columns)
+void progress_format(char *buf, size_t len, const char *what, double percent,
+		     uint64_t bytes_per_second, uint64_t eta_seconds, unsigned int columns)
 {
 	char rate[UNITS_BUF] = "", eta[UNITS_BUF] = "", head[64], tail[128], bar[BAR_MAX + 1];
 	unsigned int width, full;
@@ -30,10 +32,13 @@ void progress_format(char *buf, size_t len, const char *what, double percent, ui
 	if (bytes_per_second)
 		units_format_size(rate, sizeof(rate), bytes_per_second);
 	if (eta_seconds)
-		units_format_duration(eta, sizeof(eta), (int64_t)MIN(eta_seconds, 86400u * 365u) * NS_PER_SEC);
+		units_format_duration(eta, sizeof(eta),
+				      (int64_t)MIN(eta_seconds, 86400u * 365u) * NS_PER_SEC);
 	snprintf(head, sizeof(head), "%.20s %5.1f %%", what, percent);
-	snprintf(tail, sizeof(tail), "%s%s%s%s%s", *rate ? "  " : "", rate, *rate ? "/s" : "", *eta ? "  ETA " : "", eta);
-	width = (unsigned int)(strlen(head) + strlen(tail)) + 4; /* " [" and "]" and the last column */
+	snprintf(tail, sizeof(tail), "%s%s%s%s%s", *rate ? "  " : "", rate, *rate ? "/s" : "",
+		 *eta ? "  ETA " : "", eta);
+	width = (unsigned int)(strlen(head) + strlen(tail)) +
+		4; /* " [" and "]" and the last column */
 	width = columns > width + BAR_MIN ? MIN(columns - width, BAR_MAX) : BAR_MIN;
 	full = (unsigned int)(percent / 100.0 * width);
 	memset(bar, '#', full);
@@ -42,7 +47,8 @@ void progress_format(char *buf, size_t len, const char *what, double percent, ui
 	snprintf(buf, len, "%s [%s]%s", head, bar, tail);
 }
 
-void progress_show(struct progress *p, double percent, uint64_t bytes_per_second, uint64_t eta_seconds, const json_t *data)
+void progress_show(struct progress *p, double percent, uint64_t bytes_per_second,
+		   uint64_t eta_seconds, const json_t *data)
 {
 	struct winsize ws;
 	char line[256];
@@ -60,7 +66,8 @@ void progress_show(struct progress *p, double percent, uint64_t bytes_per_second
 		json_decref(obj);
 	} else if (p->how == CLI_PROGRESS_BAR) {
 		progress_format(line, sizeof(line), p->what, percent, bytes_per_second, eta_seconds,
-				!ioctl(STDERR_FILENO, TIOCGWINSZ, &ws) && ws.ws_col ? ws.ws_col : COLUMNS);
+				!ioctl(STDERR_FILENO, TIOCGWINSZ, &ws) && ws.ws_col ? ws.ws_col
+										    : COLUMNS);
 		fprintf(stderr, "\r%s\033[K", line);
 		p->drawn = true;
 	}

@@ -17,7 +17,8 @@
 /* How often *stop is looked at. */
 #define SLICE_MS 200
 
-static int fail(struct client *c, int status, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+static int fail(struct client *c, int status, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
 static int fail(struct client *c, int status, const char *fmt, ...)
 {
 	va_list ap;
@@ -75,14 +76,16 @@ int client_open(struct client *c, const char *path)
 	snprintf(c->dir, sizeof(c->dir), "%s", l.dir);
 	rc = connect_to(c, &l);
 	if (rc == -EACCES || rc == -EPERM)
-		return fail(c, OUTCOME_NOT_PERMITTED, "can't talk to the daemon of %s: only root and user %u may", c->dir,
+		return fail(c, OUTCOME_NOT_PERMITTED,
+			    "can't talk to the daemon of %s: only root and user %u may", c->dir,
 			    (unsigned int)l.uid);
 	if (rc == -EAGAIN)
 		return silent(c);
 	if (!rc)
 		rc = wire_init(&c->wire, c->fd, WIRE_REPLY_MAX);
 	if (rc)
-		return fail(c, OUTCOME_NO_DAEMON, "can't talk to the daemon of %s: %s", c->dir, strerror(-rc));
+		return fail(c, OUTCOME_NO_DAEMON, "can't talk to the daemon of %s: %s", c->dir,
+			    strerror(-rc));
 	return 0;
 }
 
@@ -115,10 +118,12 @@ static int take_reply(struct client *c, const json_t *reply)
 	c->warnings = json_incref(json_object_get(reply, "warnings"));
 	if (json_is_true(json_object_get(reply, "ok")))
 		return 0;
-	return fail(c, status > 0 && status < 256 ? (int)status : OUTCOME_FAILED, "%s", message ? message : "it failed, without a word");
+	return fail(c, status > 0 && status < 256 ? (int)status : OUTCOME_FAILED, "%s",
+		    message ? message : "it failed, without a word");
 }
 
-static int wait_reply(struct client *c, int (*line)(void *arg, const json_t *line), void *arg, const volatile int *stop)
+static int wait_reply(struct client *c, int (*line)(void *arg, const json_t *line), void *arg,
+		      const volatile int *stop)
 {
 	int waited = 0, rc;
 	const char *type;
@@ -140,7 +145,8 @@ static int wait_reply(struct client *c, int (*line)(void *arg, const json_t *lin
 		if (rc == -EPIPE)
 			return fail(c, OUTCOME_NO_DAEMON, "the daemon of %s has ended", c->dir);
 		if (rc)
-			return fail(c, OUTCOME_NO_DAEMON, "can't understand the daemon of %s: %s", c->dir, strerror(-rc));
+			return fail(c, OUTCOME_NO_DAEMON, "can't understand the daemon of %s: %s",
+				    c->dir, strerror(-rc));
 		waited = 0;
 		type = json_string_value(json_object_get(obj, "type"));
 		if (!type)
@@ -153,8 +159,8 @@ static int wait_reply(struct client *c, int (*line)(void *arg, const json_t *lin
 	}
 }
 
-int client_call(struct client *c, const char *op, json_t *args, int (*line)(void *arg, const json_t *line), void *arg,
-		const volatile int *stop)
+int client_call(struct client *c, const char *op, json_t *args,
+		int (*line)(void *arg, const json_t *line), void *arg, const volatile int *stop)
 {
 	json_t *request = json_pack("{s:s, s:o}", "op", op, "args", args ? args : json_object());
 	int rc;
@@ -166,6 +172,7 @@ int client_call(struct client *c, const char *op, json_t *args, int (*line)(void
 		return silent(c);
 	/* A daemon that turns us away has closed already, but has said why. */
 	if (rc && rc != -EPIPE && rc != -ECONNRESET)
-		return fail(c, OUTCOME_FAILED, "can't ask the daemon of %s: %s", c->dir, strerror(-rc));
+		return fail(c, OUTCOME_FAILED, "can't ask the daemon of %s: %s", c->dir,
+			    strerror(-rc));
 	return wait_reply(c, line, arg, stop);
 }

@@ -10,16 +10,17 @@
 #include "ctl/locate.h"
 #include "ctl/wire.h"
 
-/* A daemon that works on something says so every two seconds; one that is silent for so long does not answer. */
+/* A daemon that works on something says so every two seconds; one that is silent for so long does
+ * not answer. */
 #define CLIENT_SILENCE_MS 10000
 
 struct client {
 	int fd;
 	struct wire wire;
 	char dir[PATH_MAX]; /* the mount point */
-	int exit;           /* enum outcome of the last call */
+	int exit;	    /* enum outcome of the last call */
 	char text[2048];    /* why, when it is not 0 */
-	json_t *data;       /* of the last reply, or NULL; the client's */
+	json_t *data;	    /* of the last reply, or NULL; the client's */
 	json_t *warnings;   /* likewise */
 };
 
@@ -28,10 +29,11 @@ int client_open(struct client *c, const char *path);
 void client_close(struct client *c);
 
 /*
- * Ask, and wait for the reply.  args is stolen, NULL: none.  line (may be NULL) gets what comes before the end, of type "progress" or "item"; not 0
- * ends the call with OUTCOME_INTERRUPTED.  So does *stop (may be NULL), which a signal handler sets.  Returns c->exit.
+ * Ask, and wait for the reply.  args is stolen, NULL: none.  line (may be NULL) gets what comes
+ * before the end, of type "progress" or "item"; not 0 ends the call with OUTCOME_INTERRUPTED.  So
+ * does *stop (may be NULL), which a signal handler sets.  Returns c->exit.
  */
-int client_call(struct client *c, const char *op, json_t *args, int (*line)(void *arg, const json_t *line), void *arg,
-		const volatile int *stop);
+int client_call(struct client *c, const char *op, json_t *args,
+		int (*line)(void *arg, const json_t *line), void *arg, const volatile int *stop);
 
 #endif

@@ -17,7 +17,8 @@
 #include "ctl/mountinfo.h"
 #include "ctl/outcome.h"
 
-static int fail(struct located *l, int status, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+static int fail(struct located *l, int status, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
 static int fail(struct located *l, int status, const char *fmt, ...)
 {
 	va_list ap;
@@ -70,7 +71,8 @@ static int mount_id(int fd)
 	return id;
 }
 
-/* `.pmfs` in the mount leads to RUNTIME/files: for daemons whose runtime directory is where we do not look. */
+/* `.pmfs` in the mount leads to RUNTIME/files: for daemons whose runtime directory is where we do
+ * not look. */
 static int follow_link(const struct found *f, struct rundir_info *info)
 {
 	char link[PATH_MAX], target[PATH_MAX], *slash;
@@ -113,30 +115,38 @@ static void look(const char *path, struct located *l)
 	int fd = open(path, O_PATH | O_CLOEXEC);
 
 	if (fd < 0 && errno == ENOTCONN) {
-		fail(l, OUTCOME_NO_DAEMON, "the daemon of %s is gone; take the mount away: fusermount3 -uz DIR", path);
+		fail(l, OUTCOME_NO_DAEMON,
+		     "the daemon of %s is gone; take the mount away: fusermount3 -uz DIR", path);
 		return;
 	}
 	if (fd < 0) {
-		fail(l, (int)outcome_of_errno(-errno), "can't look at %s: %s", path, strerror(errno));
+		fail(l, (int)outcome_of_errno(-errno), "can't look at %s: %s", path,
+		     strerror(errno));
 		return;
 	}
 	f.id = mount_id(fd);
 	mountinfo_each(match_id, &f);
 	if (!f.is_there) {
-		fail(l, OUTCOME_FAILED, "can't find out which mount %s is in; is /proc mounted?", path);
+		fail(l, OUTCOME_FAILED, "can't find out which mount %s is in; is /proc mounted?",
+		     path);
 		return;
 	}
 	if (strcmp(f.type, MOUNT_TYPE) && strcmp(f.type, MOUNT_TYPE_FILES)) {
-		fail(l, OUTCOME_NOT_FOUND, "%s is not inside a pmfs mount (it is %s); mount one with: pmfs IMAGE DIR", path, f.type);
+		fail(l, OUTCOME_NOT_FOUND,
+		     "%s is not inside a pmfs mount (it is %s); mount one with: pmfs IMAGE DIR",
+		     path, f.type);
 		return;
 	}
 	memset(&info, 0, sizeof(info));
 	if (rundir_find_dev(f.dev, f.uid, &info) && of_files(&f, &info) && follow_link(&f, &info)) {
 		if (f.uid >= 0 && f.uid != (long)geteuid() && geteuid() != 0)
-			fail(l, OUTCOME_NOT_PERMITTED, "%s is a mount of user %ld, who does not let others in (allow_other)", f.dir,
-			     f.uid);
+			fail(l, OUTCOME_NOT_PERMITTED,
+			     "%s is a mount of user %ld, who does not let others in (allow_other)",
+			     f.dir, f.uid);
 		else
-			fail(l, OUTCOME_NO_DAEMON, "the daemon of %s is gone; take the mount away: fusermount3 -uz %s", f.dir, f.dir);
+			fail(l, OUTCOME_NO_DAEMON,
+			     "the daemon of %s is gone; take the mount away: fusermount3 -uz %s",
+			     f.dir, f.dir);
 		return;
 	}
 	l->uid = info.uid;
@@ -205,7 +215,8 @@ int locate_daemon(const char *path, struct located *out)
 		_exit(!write_all(fds[1], out, sizeof(*out)));
 	}
 	close(fds[1]);
-	rc = read_all(fds[0], out, sizeof(*out), units_monotonic_ns() + (int64_t)LOCATE_MS * 1000000);
+	rc = read_all(fds[0], out, sizeof(*out),
+		      units_monotonic_ns() + (int64_t)LOCATE_MS * 1000000);
 	close(fds[0]);
 	if (rc)
 		kill(pid, SIGKILL);
@@ -213,6 +224,7 @@ int locate_daemon(const char *path, struct located *out)
 	if (rc == -ETIMEDOUT)
 		return fail(out, OUTCOME_NO_DAEMON, "the daemon of %s does not answer", path);
 	if (rc)
-		return fail(out, OUTCOME_FAILED, "can't look at %s: the process that looks has died", path);
+		return fail(out, OUTCOME_FAILED,
+			    "can't look at %s: the process that looks has died", path);
 	return out->exit;
 }

@@ -14,14 +14,15 @@
 #define LOCATE_MS 10000
 
 struct located {
-	int exit;               /* enum outcome; not 0: text says why */
+	int exit; /* enum outcome; not 0: text says why */
 	char text[LOCATE_TEXT];
-	uid_t uid;              /* who runs the daemon */
-	char dir[PATH_MAX];     /* the mount point */
+	uid_t uid;	    /* who runs the daemon */
+	char dir[PATH_MAX]; /* the mount point */
 	char rundir[PATH_MAX];
 };
 
-/* path: anything in a mount.  Looks in a process of its own, so that one that hangs can be left behind.  Returns out->exit. */
+/* path: anything in a mount.  Looks in a process of its own, so that one that hangs can be left
+ * behind.  Returns out->exit. */
 int locate_daemon(const char *path, struct located *out);
 
 #endif

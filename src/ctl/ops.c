@@ -20,9 +20,10 @@
 #define PROGRESS_MS 250
 /* How many names "…-2", "…-3" are tried when one of the default form is taken. */
 #define UNIQUE_TRIES 1000u
-#define NAMES_MAX 1024u
+#define NAMES_MAX    1024u
 
-static int call_fail(struct ops_call *call, int status, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+static int call_fail(struct ops_call *call, int status, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
 static int call_fail(struct ops_call *call, int status, const char *fmt, ...)
 {
 	va_list ap;
@@ -39,16 +40,22 @@ static int call_errno(struct ops_call *call, int rc, const char *what)
 {
 	switch (-rc) {
 	case EROFS:
-		return call_fail(call, OUTCOME_NOT_PERMITTED, "can't %s: %s is mounted read-only", what, call->host->mountpoint);
+		return call_fail(call, OUTCOME_NOT_PERMITTED, "can't %s: %s is mounted read-only",
+				 what, call->host->mountpoint);
 	case ENOSPC:
-		return call_fail(call, OUTCOME_NO_SPACE,
-				 "can't %s: there is no space left on %s; delete files or snapshots", what, call->host->mountpoint);
+		return call_fail(
+			call, OUTCOME_NO_SPACE,
+			"can't %s: there is no space left on %s; delete files or snapshots", what,
+			call->host->mountpoint);
 	case EBADMSG:
 	case EUCLEAN:
-		return call_fail(call, OUTCOME_DAMAGED, "can't %s: the image is damaged; unmount it and run: fsck.pmfs -n %s",
-				 what, call->host->source);
+		return call_fail(
+			call, OUTCOME_DAMAGED,
+			"can't %s: the image is damaged; unmount it and run: fsck.pmfs -n %s", what,
+			call->host->source);
 	default:
-		return call_fail(call, (int)outcome_of_errno(rc), "can't %s: %s", what, strerror(-rc));
+		return call_fail(call, (int)outcome_of_errno(rc), "can't %s: %s", what,
+				 strerror(-rc));
 	}
 }
 
@@ -56,7 +63,8 @@ static int need_right(struct ops_call *call, const char *what)
 {
 	if (call->may_change)
 		return 0;
-	return call_fail(call, OUTCOME_NOT_PERMITTED, "can't %s on %s: only root and who mounted it may", what,
+	return call_fail(call, OUTCOME_NOT_PERMITTED,
+			 "can't %s on %s: only root and who mounted it may", what,
 			 call->host->mountpoint);
 }
 
@@ -82,9 +90,11 @@ static json_t *snap_json(const struct fs_snapshot *s)
 	char created[UNITS_BUF];
 
 	units_format_rfc3339(created, sizeof(created), (int64_t)s->created_ns);
-	return json_pack("{s:s, s:I, s:s, s:I, s:s, s:b, s:I, s:I}", "name", s->name, "id", (json_int_t)s->id, "created",
-			 created, "generation", (json_int_t)s->generation, "message", s->message, "held", 0, "inodes",
-			 (json_int_t)s->inodes, "referenced_bytes", (json_int_t)(s->data_pages << PMFS_PAGE_SHIFT));
+	return json_pack("{s:s, s:I, s:s, s:I, s:s, s:b, s:I, s:I}", "name", s->name, "id",
+			 (json_int_t)s->id, "created", created, "generation",
+			 (json_int_t)s->generation, "message", s->message, "held", 0, "inodes",
+			 (json_int_t)s->inodes, "referenced_bytes",
+			 (json_int_t)(s->data_pages << PMFS_PAGE_SHIFT));
 }
 
 struct snaps {
@@ -115,26 +125,33 @@ static int collect_snaps(struct ops_call *call, struct snaps *s)
 	return fs_snap_each(call->host->fs, collect_snap, s);
 }
 
-/* A name or @-1 and the like, out of those in s.  0, or what to answer, with the words in message. */
-static int resolve(const struct snaps *s, const char *what, const char *dir, size_t *index, char *message, size_t len)
+/* A name or @-1 and the like, out of those in s.  0, or what to answer, with words in message. */
+static int resolve(const struct snaps *s, const char *what, const char *dir, size_t *index,
+		   char *message, size_t len)
 {
 	struct pick_entry *entries = calloc(s->count + 1, sizeof(*entries));
 	int rc = -ENOMEM;
 
 	if (entries) {
 		for (size_t i = 0; i < s->count; i++)
-			entries[i] = (struct pick_entry){s->all[i].name, (int64_t)s->all[i].created_ns};
+			entries[i] =
+				(struct pick_entry){s->all[i].name, (int64_t)s->all[i].created_ns};
 		rc = pick_snapshot(entries, s->count, what, units_now_ns(), index);
 		free(entries);
 	}
 	if (!rc)
 		return 0;
 	if (rc == -EINVAL)
-		snprintf(message, len, "%s names no snapshot; what goes is a name, @-1 (the newest), or @2h (two hours old)", what);
+		snprintf(message, len,
+			 "%s names no snapshot; what goes is a name, @-1 (the newest), or @2h (two "
+			 "hours old)",
+			 what);
 	else if (rc == -ENOENT && !strcmp(what, "live"))
 		snprintf(message, len, "live is the writable tree at %s, not a snapshot", dir);
 	else if (rc == -ENOENT)
-		snprintf(message, len, "there is no snapshot %s in %s; these there are: pmfs-snap list %s", what, dir, dir);
+		snprintf(message, len,
+			 "there is no snapshot %s in %s; these there are: pmfs-snap list %s", what,
+			 dir, dir);
 	else
 		snprintf(message, len, "can't look for snapshot %s: %s", what, strerror(-rc));
 	return (int)outcome_of_errno(rc);
@@ -155,7 +172,8 @@ static int find_one(struct ops_call *call, const char *key, struct fs_snapshot *
 	if (rc)
 		call_errno(call, rc, "list the snapshots");
 	else
-		call->exit = resolve(&s, name, call->host->mountpoint, &i, call->message, sizeof(call->message));
+		call->exit = resolve(&s, name, call->host->mountpoint, &i, call->message,
+				     sizeof(call->message));
 	if (!call->exit)
 		*out = s.all[i];
 	free(s.all);
@@ -168,18 +186,24 @@ static int name_fail(struct ops_call *call, int rc, const char *what, const char
 
 	switch (-rc) {
 	case EEXIST:
-		return call_fail(call, OUTCOME_EXISTS, "can't %s %s: there is a snapshot of that name in %s", what, name,
+		return call_fail(call, OUTCOME_EXISTS,
+				 "can't %s %s: there is a snapshot of that name in %s", what, name,
 				 call->host->mountpoint);
 	case EINVAL:
-		return call_fail(call, OUTCOME_USAGE,
-				 "can't %s \"%s\": a name is not empty, has no '/' or control characters, does not start with '@' or '-', and is not live, . or ..",
-				 what, name);
+		return call_fail(
+			call, OUTCOME_USAGE,
+			"can't %s \"%s\": a name is not empty, has no '/' or control characters, "
+			"does not start with '@' or '-', and is not live, . or ..",
+			what, name);
 	case ENAMETOOLONG:
-		return call_fail(call, OUTCOME_USAGE, "can't %s: a name has at most %u bytes, a message %u", what,
+		return call_fail(call, OUTCOME_USAGE,
+				 "can't %s: a name has at most %u bytes, a message %u", what,
 				 PMFS_VOL_NAME_MAX, PMFS_VOL_MESSAGE_MAX);
 	case EMFILE:
-		return call_fail(call, OUTCOME_NO_SPACE, "can't %s %s: this image has had as many snapshots as it can number", what,
-				 name);
+		return call_fail(
+			call, OUTCOME_NO_SPACE,
+			"can't %s %s: this image has had as many snapshots as it can number", what,
+			name);
 	default:
 		snprintf(doing, sizeof(doing), "%s %s", what, name);
 		return call_errno(call, rc, doing);
@@ -206,7 +230,9 @@ static int op_snap_create(struct ops_call *call)
 		return name_fail(call, -EEXIST, "make snapshot", name);
 	rc = call->host->flush(call->host->arg);
 	if (rc)
-		return call_errno(call, rc, "make a snapshot: the kernel does not hand over what is in its cache");
+		return call_errno(
+			call, rc,
+			"make a snapshot: the kernel does not hand over what is in its cache");
 	rc = fs_snap_create(call->host->fs, name, message ? message : "", &snap);
 	for (unsigned int i = 2; rc == -EEXIST && unique && i < UNIQUE_TRIES; i++) {
 		if (snprintf(numbered, sizeof(numbered), "%s-%u", name, i) >= (int)sizeof(numbered))
@@ -225,7 +251,8 @@ static int add_space(struct ops_call *call, const struct fs_snapshot *snap, json
 	int rc = fs_snap_exclusive(call->host->fs, snap->name, &pages);
 
 	if (!rc)
-		json_object_set_new(obj, "exclusive_bytes", json_integer((json_int_t)(pages << PMFS_PAGE_SHIFT)));
+		json_object_set_new(obj, "exclusive_bytes",
+				    json_integer((json_int_t)(pages << PMFS_PAGE_SHIFT)));
 	return rc;
 }
 
@@ -276,27 +303,33 @@ static int delete_one(struct ops_call *call, const struct fs_snapshot *snap, boo
 {
 	uint64_t pages = 0;
 	char doing[400];
-	int rc = dry_run ? fs_snap_exclusive(call->host->fs, snap->name, &pages) : fs_snap_delete(call->host->fs, snap->name);
+	int rc = dry_run ? fs_snap_exclusive(call->host->fs, snap->name, &pages)
+			 : fs_snap_delete(call->host->fs, snap->name);
 
 	if (rc == -ENOENT)
-		return call_fail(call, OUTCOME_NOT_FOUND, "snapshot %s is gone already", snap->name);
+		return call_fail(call, OUTCOME_NOT_FOUND, "snapshot %s is gone already",
+				 snap->name);
 	if (rc) {
-		snprintf(doing, sizeof(doing), "%s snapshot %s", dry_run ? "look into" : "delete", snap->name);
+		snprintf(doing, sizeof(doing), "%s snapshot %s", dry_run ? "look into" : "delete",
+			 snap->name);
 		return call_errno(call, rc, doing);
 	}
 	if (!dry_run && call->host->snapshot_gone)
 		call->host->snapshot_gone(call->host->arg, snap->name, snap->root);
 	call->send(call->arg, json_pack("{s:s, s:s}", "type", "item", "name", snap->name));
 	if (dry_run) {
-		json_int_t sum = json_integer_value(json_object_get(call->data, "would_free_bytes"));
+		json_int_t sum =
+			json_integer_value(json_object_get(call->data, "would_free_bytes"));
 		json_t *each = json_object_get(call->data, "snapshots");
 
-		json_array_append_new(each, json_pack("{s:s, s:I}", "name", snap->name, "exclusive_bytes",
-						      (json_int_t)(pages << PMFS_PAGE_SHIFT)));
+		json_array_append_new(each,
+				      json_pack("{s:s, s:I}", "name", snap->name, "exclusive_bytes",
+						(json_int_t)(pages << PMFS_PAGE_SHIFT)));
 		json_object_set_new(call->data, "would_free_bytes",
 				    json_integer(sum + (json_int_t)(pages << PMFS_PAGE_SHIFT)));
 	} else {
-		json_array_append_new(json_object_get(call->data, "deleted"), json_string(snap->name));
+		json_array_append_new(json_object_get(call->data, "deleted"),
+				      json_string(snap->name));
 	}
 	return 0;
 }
@@ -313,11 +346,13 @@ static int op_snap_delete(struct ops_call *call)
 	int rc;
 
 	if (!n || n > NAMES_MAX)
-		return call_fail(call, OUTCOME_USAGE, "from one to %u snapshots can be named", NAMES_MAX);
+		return call_fail(call, OUTCOME_USAGE, "from one to %u snapshots can be named",
+				 NAMES_MAX);
 	if (!dry_run && need_right(call, "delete a snapshot"))
 		return call->exit;
-	call->data = dry_run ? json_pack("{s:[], s:I}", "snapshots", "would_free_bytes", (json_int_t)0) :
-			       json_pack("{s:[]}", "deleted");
+	call->data =
+		dry_run ? json_pack("{s:[], s:I}", "snapshots", "would_free_bytes", (json_int_t)0)
+			: json_pack("{s:[]}", "deleted");
 	picked = calloc(n, sizeof(*picked));
 	rc = collect_snaps(call, &s);
 	if (!picked || !call->data || rc) {
@@ -326,16 +361,18 @@ static int op_snap_delete(struct ops_call *call)
 		return call_errno(call, rc ? rc : -ENOMEM, "list the snapshots");
 	}
 	/* All are found before one goes, or @-1 @-2 would not mean what it says. */
-	json_array_foreach(names, i, name) {
+	json_array_foreach(names, i, name)
+	{
 		call->exit = 0;
 		if (!json_is_string(name))
 			call_fail(call, OUTCOME_USAGE, "the names of snapshots are strings");
 		else
-			call->exit = resolve(&s, json_string_value(name), call->host->mountpoint, &at, call->message,
-					     sizeof(call->message));
+			call->exit = resolve(&s, json_string_value(name), call->host->mountpoint,
+					     &at, call->message, sizeof(call->message));
 		for (size_t j = 0; !call->exit && j < i - failed; j++) {
 			if (!strcmp(picked[j].name, s.all[at].name))
-				call_fail(call, OUTCOME_USAGE, "snapshot %s is named twice", s.all[at].name);
+				call_fail(call, OUTCOME_USAGE, "snapshot %s is named twice",
+					  s.all[at].name);
 		}
 		if (!call->exit) {
 			picked[i - failed] = s.all[at];
@@ -359,8 +396,10 @@ static int op_snap_delete(struct ops_call *call)
 	}
 	free(picked);
 	if (dry_run && done > 1)
-		json_array_append_new(call->warnings,
-				      json_string("what only the named snapshots share among themselves would be freed, too, and is not counted"));
+		json_array_append_new(
+			call->warnings,
+			json_string("what only the named snapshots share among themselves would be "
+				    "freed, too, and is not counted"));
 	call->exit = !failed ? OUTCOME_DONE : done ? OUTCOME_PARTIAL : first_exit;
 	if (failed)
 		memcpy(call->message, first, sizeof(first));
@@ -385,7 +424,8 @@ static int op_snap_rename(struct ops_call *call)
 		return name_fail(call, rc, "rename a snapshot to", to);
 	if (call->host->snapshot_gone)
 		call->host->snapshot_gone(call->host->arg, snap.name, snap.root);
-	call->data = json_pack("{s:s, s:s, s:I}", "old", snap.name, "name", to, "id", (json_int_t)snap.id);
+	call->data = json_pack("{s:s, s:s, s:I}", "old", snap.name, "name", to, "id",
+			       (json_int_t)snap.id);
 	return 0;
 }
 
@@ -393,8 +433,9 @@ static int op_snap_rename(struct ops_call *call)
 
 static int op_ping(struct ops_call *call)
 {
-	call->data = json_pack("{s:I, s:s, s:s, s:s}", "pid", (json_int_t)getpid(), "dir", call->host->mountpoint, "source",
-			       call->host->source, "version", PACKAGE_VERSION);
+	call->data = json_pack("{s:I, s:s, s:s, s:s}", "pid", (json_int_t)getpid(), "dir",
+			       call->host->mountpoint, "source", call->host->source, "version",
+			       PACKAGE_VERSION);
 	return 0;
 }
 
@@ -421,7 +462,8 @@ static int op_sync(struct ops_call *call)
 		rc = fs_sync(call->host->fs);
 	if (rc)
 		return call_errno(call, rc, "commit");
-	call->data = json_pack("{s:I}", "generation", (json_int_t)store_durable(fs_store(call->host->fs)));
+	call->data = json_pack("{s:I}", "generation",
+			       (json_int_t)store_durable(fs_store(call->host->fs)));
 	return 0;
 }
 
@@ -433,8 +475,10 @@ static int op_dedup_start(struct ops_call *call)
 		return call->exit;
 	rc = dedup_start(call->host->dedup);
 	if (rc == -EALREADY)
-		return call_fail(call, OUTCOME_BUSY, "dedup is running on %s already; wait for it: pmfs-ctl dedup %s wait",
-				 call->host->mountpoint, call->host->mountpoint);
+		return call_fail(
+			call, OUTCOME_BUSY,
+			"dedup is running on %s already; wait for it: pmfs-ctl dedup %s wait",
+			call->host->mountpoint, call->host->mountpoint);
 	if (rc)
 		return call_errno(call, rc, "start dedup");
 	call->data = report_dedup(call->host);
@@ -455,7 +499,8 @@ static int op_dedup_pause(struct ops_call *call, bool pause)
 		return call->exit;
 	rc = dedup_pause(call->host->dedup, pause);
 	if (rc == -ESRCH)
-		return call_fail(call, OUTCOME_NOT_FOUND, "dedup is not running on %s; start it: pmfs-ctl dedup %s start",
+		return call_fail(call, OUTCOME_NOT_FOUND,
+				 "dedup is not running on %s; start it: pmfs-ctl dedup %s start",
 				 call->host->mountpoint, call->host->mountpoint);
 	if (rc)
 		return call_errno(call, rc, pause ? "pause dedup" : "resume dedup");
@@ -525,6 +570,8 @@ int ops_run(struct ops_call *call, const char *op)
 			call_fail(call, OUTCOME_FAILED, "%s: out of memory", op);
 		return call->exit;
 	}
-	return call_fail(call, OUTCOME_FAILED, "this daemon (pmfs %s) does not know the request %.64s; is it older than the tool?",
-			 PACKAGE_VERSION, op);
+	return call_fail(
+		call, OUTCOME_FAILED,
+		"this daemon (pmfs %s) does not know the request %.64s; is it older than the tool?",
+		PACKAGE_VERSION, op);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * ops.h - what can be asked of a daemon: the operations behind the control socket, without the socket.
+ * ops.h - what can be asked of a daemon: the operations behind the control socket, without the
+ * socket.
  */
 #ifndef PMFS_CTL_OPS_H
 #define PMFS_CTL_OPS_H
@@ -21,7 +22,7 @@ struct ops_call {
 
 	/* The answer, the caller's to release. */
 	json_t *data, *warnings;
-	int exit;           /* enum outcome */
+	int exit;	    /* enum outcome */
 	char message[1024]; /* when exit is not 0 */
 };
 

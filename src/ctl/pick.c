@@ -24,17 +24,21 @@ static int pick_nth(size_t n, const char *digits, size_t *index)
 	return 0;
 }
 
-static int pick_age(const struct pick_entry *entries, size_t n, const char *age, int64_t now_ns, size_t *index)
+static int pick_age(const struct pick_entry *entries, size_t n, const char *age, int64_t now_ns,
+		    size_t *index)
 {
 	const struct pick_entry *best = NULL;
 	int64_t age_ns;
 
 	/* A bare number would be seconds, which nobody means who writes @2. */
-	if (*age < '0' || *age > '9' || !age[strcspn(age, "smhdw")] || units_parse_duration(age, &age_ns))
+	if (*age < '0' || *age > '9' || !age[strcspn(age, "smhdw")] ||
+	    units_parse_duration(age, &age_ns))
 		return -EINVAL;
-	/* The clock may have been set back between two of them, so the last that is old enough need not be the newest. */
+	/* The clock may have been set back between two of them, so the last that is old enough need
+	 * not be the newest. */
 	for (size_t i = 0; i < n; i++) {
-		if (entries[i].created_ns <= now_ns - age_ns && (!best || entries[i].created_ns >= best->created_ns))
+		if (entries[i].created_ns <= now_ns - age_ns &&
+		    (!best || entries[i].created_ns >= best->created_ns))
 			best = &entries[i];
 	}
 	if (!best)
@@ -43,7 +47,8 @@ static int pick_age(const struct pick_entry *entries, size_t n, const char *age,
 	return 0;
 }
 
-int pick_snapshot(const struct pick_entry *entries, size_t n, const char *what, int64_t now_ns, size_t *index)
+int pick_snapshot(const struct pick_entry *entries, size_t n, const char *what, int64_t now_ns,
+		  size_t *index)
 {
 	if (what[0] == '@' && what[1] == '-')
 		return pick_nth(n, what + 2, index);

@@ -39,7 +39,9 @@ static json_t *object_of(const struct field *fields, size_t n)
 	json_decref(obj);
 	return NULL;
 }
-#define OBJECT(...) object_of((const struct field[]){__VA_ARGS__}, sizeof((const struct field[]){__VA_ARGS__}) / sizeof(struct field))
+#define OBJECT(...)                                    \
+	object_of((const struct field[]){__VA_ARGS__}, \
+		  sizeof((const struct field[]){__VA_ARGS__}) / sizeof(struct field))
 
 json_t *report_df_of(const struct fs_stats *st)
 {
@@ -48,23 +50,18 @@ json_t *report_df_of(const struct fs_stats *st)
 	uint64_t holders = st->store.pages - st->store.holes;
 	uint64_t data = holders > fr->sharing ? holders - fr->sharing : 0;
 
-	return OBJECT({"size_bytes", pages(fr->limit)},
-		      {"available_bytes", pages(fr->available)},
+	return OBJECT({"size_bytes", pages(fr->limit)}, {"available_bytes", pages(fr->available)},
 		      {"live_bytes", pages(st->data_pages)},
 		      {"logical_bytes", pages(st->logical_pages)},
-		      {"frames_total", number(fr->limit)},
-		      {"frames_used", number(fr->used)},
+		      {"frames_total", number(fr->limit)}, {"frames_used", number(fr->used)},
 		      {"frames_data", number(data)},
 		      {"frames_metadata", number(fr->used > data ? fr->used - data : 0)},
-		      {"frames_free", number(fr->free)},
-		      {"frames_region", number(fr->total)},
+		      {"frames_free", number(fr->free)}, {"frames_region", number(fr->total)},
 		      {"shared_bytes", pages(fr->shared)},
 		      {"saved_dedup_bytes", pages(fr->sharing + st->store.holes)},
-		      {"saved_pack_bytes", number(0)},
-		      {"pending_free_bytes", pages(fr->pending)},
+		      {"saved_pack_bytes", number(0)}, {"pending_free_bytes", pages(fr->pending)},
 		      {"host_bytes", number(st->store.host_bytes)},
-		      {"inodes", number(st->inodes_used)},
-		      {"snapshots", number(st->snapshots)},
+		      {"inodes", number(st->inodes_used)}, {"snapshots", number(st->snapshots)},
 		      {"snapshots_being_deleted", number(st->dying)},
 		      {"scanned", json_boolean(fr->scanned)});
 }
@@ -87,27 +84,26 @@ static json_t *time_or_null(uint64_t ns)
 json_t *report_dedup_of(const struct dedup_stats *st)
 {
 	static const char *const states[] = {
-		[DEDUP_IDLE] = "idle", [DEDUP_RUNNING] = "running", [DEDUP_PAUSED] = "paused",
+		[DEDUP_IDLE] = "idle",
+		[DEDUP_RUNNING] = "running",
+		[DEDUP_PAUSED] = "paused",
 	};
 
-	return OBJECT({"state", json_string(states[st->state])},
-		      {"error", st->error ? json_string(strerror(-st->error)) : json_null()},
-		      {"percent", json_real(st->percent)},
-		      {"pages_total", number(st->pages_total)},
-		      {"pages_scanned", number(st->pages_scanned)},
-		      {"pages_merged", number(st->pages_merged)},
-		      {"zero_pages", number(st->zero_pages)},
-		      {"collisions", number(st->collisions)},
-		      {"bytes_saved", number(st->bytes_saved)},
-		      {"bytes_per_second", number(st->bytes_per_second)},
-		      {"eta_seconds", number(st->eta_seconds)},
-		      {"pages_shared", number(st->pages_shared)},
-		      {"pages_sharing", number(st->pages_sharing)},
-		      {"pages_unshared", number(st->pages_unshared)},
-		      {"pages_volatile", number(st->pages_volatile)},
-		      {"full_scans", number(st->full_scans)},
-		      {"started", time_or_null(st->started_ns)},
-		      {"finished", time_or_null(st->finished_ns)});
+	return OBJECT(
+		{"state", json_string(states[st->state])},
+		{"error", st->error ? json_string(strerror(-st->error)) : json_null()},
+		{"percent", json_real(st->percent)}, {"pages_total", number(st->pages_total)},
+		{"pages_scanned", number(st->pages_scanned)},
+		{"pages_merged", number(st->pages_merged)}, {"zero_pages", number(st->zero_pages)},
+		{"collisions", number(st->collisions)}, {"bytes_saved", number(st->bytes_saved)},
+		{"bytes_per_second", number(st->bytes_per_second)},
+		{"eta_seconds", number(st->eta_seconds)},
+		{"pages_shared", number(st->pages_shared)},
+		{"pages_sharing", number(st->pages_sharing)},
+		{"pages_unshared", number(st->pages_unshared)},
+		{"pages_volatile", number(st->pages_volatile)},
+		{"full_scans", number(st->full_scans)}, {"started", time_or_null(st->started_ns)},
+		{"finished", time_or_null(st->finished_ns)});
 }
 
 json_t *report_dedup(const struct ctl_host *host)
@@ -124,10 +120,8 @@ static json_t *report_commit(const struct ctl_host *host, const struct store_sta
 	int error = store_error(store);
 
 	return OBJECT({"generation", number(store_generation(store))},
-		      {"durable", number(store_durable(store))},
-		      {"count", number(st->commits)},
-		      {"small", number(st->commits_small)},
-		      {"flushes", number(st->flushes)},
+		      {"durable", number(store_durable(store))}, {"count", number(st->commits)},
+		      {"small", number(st->commits_small)}, {"flushes", number(st->flushes)},
 		      {"bytes_written", number(st->written_bytes)},
 		      {"dirty_bytes", pages(st->dirty_pages)},
 		      {"last_ns", number(st->commit_ns_last)},
@@ -142,17 +136,14 @@ static json_t *report_mount(const struct ctl_host *host)
 	char uuid[40], *at = uuid, created[UNITS_BUF];
 
 	for (int i = 0; i < 16; i++)
-		at += sprintf(at, "%s%02x", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", id[i]);
+		at += sprintf(at, "%s%02x", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "",
+			      id[i]);
 	units_format_rfc3339(created, sizeof(created), (int64_t)store_created_ns(store));
-	return OBJECT({"dir", json_string(host->mountpoint)},
-		      {"source", json_string(host->source)},
-		      {"pid", number((uint64_t)getpid())},
-		      {"volume", json_string("live")},
+	return OBJECT({"dir", json_string(host->mountpoint)}, {"source", json_string(host->source)},
+		      {"pid", number((uint64_t)getpid())}, {"volume", json_string("live")},
 		      {"read_only", json_boolean(fs_read_only(host->fs))},
-		      {"label", json_string(store_label(store))},
-		      {"uuid", json_string(uuid)},
-		      {"created", json_string(created)},
-		      {"version", json_string(PACKAGE_VERSION)});
+		      {"label", json_string(store_label(store))}, {"uuid", json_string(uuid)},
+		      {"created", json_string(created)}, {"version", json_string(PACKAGE_VERSION)});
 }
 
 json_t *report_status(const struct ctl_host *host)
@@ -163,11 +154,12 @@ json_t *report_status(const struct ctl_host *host)
 
 	fs_stat(host->fs, &st);
 	all = report_df_of(&st);
-	more = OBJECT({"mount", report_mount(host)},
-		      {"commit", report_commit(host, &st.store)},
+	more = OBJECT({"mount", report_mount(host)}, {"commit", report_commit(host, &st.store)},
 		      {"dedup", report_dedup(host)},
-		      {"checks", OBJECT({"verified", number(st.store.verified)}, {"bad_pages", number(st.store.bad_pages)})},
-		      {"memory", OBJECT({"cached_inodes", number(st.cached_inodes)}, {"orphans", number(st.orphans)})});
+		      {"checks", OBJECT({"verified", number(st.store.verified)},
+					{"bad_pages", number(st.store.bad_pages)})},
+		      {"memory", OBJECT({"cached_inodes", number(st.cached_inodes)},
+					{"orphans", number(st.orphans)})});
 	rc = all && more ? json_object_update(all, more) : -1;
 	if (!rc && host->report)
 		rc = host->report(host->arg, all);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * report.h - what the daemon knows about itself, as JSON.  The fields are those that CLI.md's table promises and are never renamed; the man page
- * pmfs-ctl(1) says what each one means.  For people show.h makes text of it.
+ * report.h - what the daemon knows about itself, as JSON.  The fields are those that CLI.md's table
+ * promises and are never renamed; the man page pmfs-ctl(1) says what each one means.  For people
+ * show.h makes text of it.
  */
 #ifndef PMFS_CTL_REPORT_H
 #define PMFS_CTL_REPORT_H
@@ -13,7 +14,8 @@
 /* NULL: no memory. */
 json_t *report_df(const struct ctl_host *host);
 json_t *report_dedup(const struct ctl_host *host);
-json_t *report_status(const struct ctl_host *host); /* df, and dedup, commit, features, requests, errors */
+json_t *
+report_status(const struct ctl_host *host); /* df, and dedup, commit, features, requests, errors */
 
 /* "stats", "stats.json", "metrics": a malloc'ed text; NULL: no such name, or no memory. */
 char *report_file(const struct ctl_host *host, const char *name);

@@ -24,7 +24,8 @@
 
 /* ------------------------------------------------------------------ bases */
 
-static bool format_path(char out[PATH_MAX], const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static bool format_path(char out[PATH_MAX], const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
 static bool format_path(char out[PATH_MAX], const char *fmt, ...)
 {
 	va_list ap;
@@ -40,7 +41,8 @@ static bool is_own_dir(const char *path, uid_t uid)
 {
 	struct stat st;
 
-	return !lstat(path, &st) && S_ISDIR(st.st_mode) && st.st_uid == uid && !(st.st_mode & (S_IWGRP | S_IWOTH));
+	return !lstat(path, &st) && S_ISDIR(st.st_mode) && st.st_uid == uid &&
+	       !(st.st_mode & (S_IWGRP | S_IWOTH));
 }
 
 static bool own_base(char out[PATH_MAX])
@@ -209,12 +211,13 @@ static void sweep(const char *base)
 	if (!d)
 		return;
 	while ((de = readdir(d)) != NULL) {
-		if (!parse_number(de->d_name, &pid) || !format_path(path, "%s/%s", base, de->d_name))
+		if (!parse_number(de->d_name, &pid) ||
+		    !format_path(path, "%s/%s", base, de->d_name))
 			continue;
 		fd = open_dir_at(dirfd(d), de->d_name);
 		if (fd < 0)
 			continue;
-		/* Exclusively: its maker waits for us with the lock and then sees that it is gone. */
+		/* Exclusively: its maker waits for the lock and then sees that it is gone. */
 		if (!flock(fd, LOCK_EX | LOCK_NB))
 			remove_contents(fd, path);
 		close(fd);
@@ -296,7 +299,8 @@ int rundir_publish(struct rundir *rd, const struct rundir_info *info)
 			"read_only", info->read_only, "volume", info->volume);
 	if (!obj)
 		return -EILSEQ; /* a path that is not UTF-8 can't be told in JSON */
-	fd = openat(rd->fd, "info.json.new", O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644);
+	fd = openat(rd->fd, "info.json.new", O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC,
+		    0644);
 	f = fd < 0 ? NULL : fdopen(fd, "w");
 	if (!f) {
 		rc = -errno;
@@ -467,7 +471,8 @@ static bool is_ending(pid_t pid)
 	snprintf(line, sizeof(line), "/proc/%d/status", (int)pid);
 	f = ending ? NULL : fopen(line, "re");
 	while (f && fgets(line, sizeof(line), f)) {
-		if ((sscanf(line, "SigPnd: %llx", &pending) == 1 || sscanf(line, "ShdPnd: %llx", &pending) == 1) &&
+		if ((sscanf(line, "SigPnd: %llx", &pending) == 1 ||
+		     sscanf(line, "ShdPnd: %llx", &pending) == 1) &&
 		    pending & (1ull << (SIGKILL - 1)))
 			ending = true;
 	}
@@ -478,7 +483,8 @@ static bool is_ending(pid_t pid)
 
 enum rundir_holder rundir_holder(pid_t pid, struct rundir_info *out)
 {
-	struct visit v = {.fn = take_info, .arg = out, .only_pid = (unsigned long)pid, .dead_too = true};
+	struct visit v = {
+		.fn = take_info, .arg = out, .only_pid = (unsigned long)pid, .dead_too = true};
 	int fd;
 	bool alive;
 

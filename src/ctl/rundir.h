@@ -9,9 +9,10 @@
  *       files/       mount point of the session that serves statistics
  *       info.json    what is mounted where; there from the moment the mount answers
  *
- *   D1  The daemon holds a flock on PID/ for as long as it lives, so a directory without one is a dead daemon's.
- *   D2  Directories of a base are made, changed and swept only by the owner of that base; who reads them as another
- *       user (root) trusts nothing in them.
+ *   D1  The daemon holds a flock on PID/ for as long as it lives, so a directory without one is
+ *       a dead daemon's.
+ *   D2  Directories of a base are made, changed and swept only by the owner of that base; who
+ *       reads them as another user (root) trusts nothing in them.
  *   D3  info.json is renamed into place, so who sees it sees all of it.
  */
 #ifndef PMFS_CTL_RUNDIR_H
@@ -39,8 +40,9 @@ struct rundir_info {
 };
 
 /*
- * Make this process' directory, after those of dead daemons of the same user have been swept.  shared: other users may
- * get at the socket and at files/.  *why says what was wrong, in words (static).
+ * Make this process' directory, after those of dead daemons of the same user have been swept.
+ * shared: other users may get at the socket and at files/.  *why says what was wrong, in words
+ * (static).
  */
 int rundir_create(struct rundir *rd, bool shared, const char **why);
 /* Of info dir, dev, read_only, source and volume are used. */
@@ -58,8 +60,8 @@ int rundir_read(const char *path, struct rundir_info *out);
 /* Who holds an image, and is it about to let go? */
 enum rundir_holder {
 	HOLDER_STRANGER, /* no pmfs daemon that we can see: mkfs, fsck, another program */
-	HOLDER_MOUNTED,  /* a daemon with a mount: *out is filled in */
-	HOLDER_LEAVING,  /* a daemon that has no mount: on its way out, or just starting */
+	HOLDER_MOUNTED,	 /* a daemon with a mount: *out is filled in */
+	HOLDER_LEAVING,	 /* a daemon that has no mount: on its way out, or just starting */
 };
 enum rundir_holder rundir_holder(pid_t pid, struct rundir_info *out);
 

@@ -20,8 +20,8 @@
 #include "ctl/outcome.h"
 #include "ctl/wire.h"
 
-#define IDLE_MS 30000      /* for a client's whole request */
-#define WRITE_MS 10000     /* for a client to take a reply */
+#define IDLE_MS	     30000 /* for a client's whole request */
+#define WRITE_MS     10000 /* for a client to take a reply */
 #define HEARTBEAT_MS 2000  /* how often one that waits hears of us */
 
 static const char heartbeat[] = "{\"type\":\"alive\"}\n";
@@ -31,11 +31,11 @@ enum conn_state { CONN_FREE, CONN_RUNNING, CONN_DONE }; /* DONE: its thread want
 struct conn {
 	struct server *sv;
 	enum conn_state state; /* guarded by sv->lock */
-	int fd;                /* guarded by sv->lock; set while RUNNING */
+	int fd;		       /* guarded by sv->lock; set while RUNNING */
 	uint32_t uid;
 	pthread_t thread;
-	struct mutex out;      /* LOCK_LEAF: held for each line that is written */
-	bool busy;             /* guarded by out: a request is worked on */
+	struct mutex out; /* LOCK_LEAF: held for each line that is written */
+	bool busy;	  /* guarded by out: a request is worked on */
 };
 
 struct server {
@@ -83,7 +83,8 @@ static bool conn_given_up(void *arg)
 	struct conn *c = arg;
 	struct pollfd p = {.fd = c->fd};
 
-	return atomic_load(&c->sv->stopping) || (poll(&p, 1, 0) > 0 && p.revents & (POLLHUP | POLLERR));
+	return atomic_load(&c->sv->stopping) ||
+	       (poll(&p, 1, 0) > 0 && p.revents & (POLLHUP | POLLERR));
 }
 
 static void set_busy(struct conn *c, bool busy)
@@ -95,8 +96,8 @@ static void set_busy(struct conn *c, bool busy)
 
 static json_t *error_reply(int status, char *message)
 {
-	return json_pack("{s:b, s:{s:s, s:o, s:i}}", "ok", 0, "error", "code", outcome_code(status), "message",
-			 safe_string(message), "exit", status);
+	return json_pack("{s:b, s:{s:s, s:o, s:i}}", "ok", 0, "error", "code", outcome_code(status),
+			 "message", safe_string(message), "exit", status);
 }
 
 static int refuse(struct conn *c, int status, const char *text)
@@ -120,7 +121,9 @@ static int answer(struct conn *c, const json_t *request)
 	json_t *empty, *reply;
 
 	if (!op || (args && !json_is_object(args)))
-		return refuse(c, OUTCOME_USAGE, "a request is an object with \"op\" (a string) and \"args\" (an object)");
+		return refuse(
+			c, OUTCOME_USAGE,
+			"a request is an object with \"op\" (a string) and \"args\" (an object)");
 	empty = json_object();
 	call.args = args ? args : empty;
 	call.may_change = !c->sv->host.allowed || !c->sv->host.allowed(c->sv->host.arg, c->uid);
@@ -153,7 +156,9 @@ static void *conn_main(void *arg)
 	while (!rc && !atomic_load(&c->sv->stopping)) {
 		rc = wire_read(&w, IDLE_MS, &request);
 		if (rc == -EMSGSIZE || rc == -EBADMSG)
-			refuse(c, OUTCOME_USAGE, rc == -EMSGSIZE ? "the request is too long" : "the request is not a JSON object on one line");
+			refuse(c, OUTCOME_USAGE,
+			       rc == -EMSGSIZE ? "the request is too long"
+					       : "the request is not a JSON object on one line");
 		if (rc)
 			break;
 		rc = answer(c, request);
@@ -238,7 +243,8 @@ static void welcome(struct server *sv, int fd)
 static void *listener_main(void *arg)
 {
 	struct server *sv = arg;
-	struct pollfd p[2] = {{.fd = sv->listen_fd, .events = POLLIN}, {.fd = sv->stop_fd, .events = POLLIN}};
+	struct pollfd p[2] = {{.fd = sv->listen_fd, .events = POLLIN},
+			      {.fd = sv->stop_fd, .events = POLLIN}};
 	int fd;
 
 	while (!atomic_load(&sv->stopping)) {
@@ -249,8 +255,10 @@ static void *listener_main(void *arg)
 		fd = accept4(sv->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 		if (fd >= 0) {
 			welcome(sv, fd);
-		} else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
-			log_limited(LOG_LEVEL_WARN, "ctl.accept", "control socket: %s", strerror(errno));
+		} else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM ||
+			   errno == ENOBUFS) {
+			log_limited(LOG_LEVEL_WARN, "ctl.accept", "control socket: %s",
+				    strerror(errno));
 			poll(&p[1], 1, 100);
 		}
 	}
@@ -270,12 +278,14 @@ static void *ticker_main(void *arg)
 		for (size_t i = 0; i < SERVER_CONNECTIONS_MAX; i++) {
 			struct conn *c = &sv->conns[i];
 
-			/* V2: who holds `out` may be waiting for its client; that client needs no heartbeat. */
+			/* V2: who holds `out` may be waiting for its client; that client needs no
+			 * heartbeat. */
 			if (c->state != CONN_RUNNING || !mutex_trylock(&c->out))
 				continue;
 			/* So short a line goes in whole or not at all. */
 			if (c->busy)
-				(void)!send(c->fd, heartbeat, sizeof(heartbeat) - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+				(void)!send(c->fd, heartbeat, sizeof(heartbeat) - 1,
+					    MSG_DONTWAIT | MSG_NOSIGNAL);
 			mutex_unlock(&c->out);
 		}
 		mutex_unlock(&sv->lock);
@@ -294,8 +304,8 @@ static int listen_in(int dirfd, bool shared)
 	if (fd < 0)
 		return -errno;
 	unlinkat(dirfd, "ctl", 0);
-	if (bind(fd, (const struct sockaddr *)&sa, sizeof(sa)) || fchmodat(dirfd, "ctl", shared ? 0666 : 0600, 0) ||
-	    listen(fd, SERVER_CONNECTIONS_MAX))
+	if (bind(fd, (const struct sockaddr *)&sa, sizeof(sa)) ||
+	    fchmodat(dirfd, "ctl", shared ? 0666 : 0600, 0) || listen(fd, SERVER_CONNECTIONS_MAX))
 		rc = -errno;
 	if (rc)
 		close(fd);
@@ -370,7 +380,8 @@ void server_stop(struct server *sv)
 		started[i] = c->state != CONN_FREE;
 		if (c->state != CONN_RUNNING)
 			continue;
-		/* Those that read see the end.  One that is stuck in a write has a client that does not read (V2). */
+		/* Those that read see the end.  One that is stuck in a write has a client that does
+		 * not read (V2). */
 		if (mutex_trylock(&c->out)) {
 			shutdown(c->fd, SHUT_RD);
 			mutex_unlock(&c->out);

@@ -30,7 +30,8 @@ static bool is_true(const json_t *obj, const char *key)
 	return json_is_true(json_object_get(obj, key));
 }
 
-static void row(FILE *f, const char *name, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+static void row(FILE *f, const char *name, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
 static void row(FILE *f, const char *name, const char *fmt, ...)
 {
 	va_list ap;
@@ -46,7 +47,8 @@ static void size_row(FILE *f, const char *name, uint64_t bytes, const char *note
 {
 	char buf[UNITS_BUF];
 
-	row(f, name, "%12s%s%s", units_format_size(buf, sizeof(buf), bytes), *note ? "  " : "", note);
+	row(f, name, "%12s%s%s", units_format_size(buf, sizeof(buf), bytes), *note ? "  " : "",
+	    note);
 }
 
 void show_df(FILE *f, const json_t *df)
@@ -68,7 +70,9 @@ void show_df(FILE *f, const json_t *df)
 	size_row(f, "saved by packing", number(df, "saved_pack_bytes"), "");
 	size_row(f, "on the host", number(df, "host_bytes"), "");
 	if (json_is_false(json_object_get(df, "scanned")))
-		fputs("free space is still being counted after the mount; used and shared will change\n", f);
+		fputs("free space is still being counted after the mount; used and shared will "
+		      "change\n",
+		      f);
 }
 
 void show_dedup(FILE *f, const json_t *dedup)
@@ -78,21 +82,28 @@ void show_dedup(FILE *f, const json_t *dedup)
 	bool running = !strcmp(state, "running");
 
 	if (running || !strcmp(state, "paused"))
-		row(f, "dedup", "%s, %.1f %%", state, json_number_value(json_object_get(dedup, "percent")));
+		row(f, "dedup", "%s, %.1f %%", state,
+		    json_number_value(json_object_get(dedup, "percent")));
 	else
 		row(f, "dedup", "%s, %" PRIu64 " passes done", state, number(dedup, "full_scans"));
 	if (running && number(dedup, "bytes_per_second"))
-		row(f, "  speed", "%s/s, %s left", units_format_size(buf, sizeof(buf), number(dedup, "bytes_per_second")),
-		    units_format_duration(when, sizeof(when), (int64_t)number(dedup, "eta_seconds") * NS_PER_SEC));
+		row(f, "  speed", "%s/s, %s left",
+		    units_format_size(buf, sizeof(buf), number(dedup, "bytes_per_second")),
+		    units_format_duration(when, sizeof(when),
+					  (int64_t)number(dedup, "eta_seconds") * NS_PER_SEC));
 	if (*text(dedup, "error"))
 		row(f, "  last error", "%s", text(dedup, "error"));
-	row(f, "  looked at", "%" PRIu64 " of %" PRIu64 " pages", number(dedup, "pages_scanned"), number(dedup, "pages_total"));
-	row(f, "  merged", "%" PRIu64 " pages, and %" PRIu64 " of zeros", number(dedup, "pages_merged"),
-	    number(dedup, "zero_pages"));
-	row(f, "  saved", "%s since the mount", units_format_size(buf, sizeof(buf), number(dedup, "bytes_saved")));
-	row(f, "  sharing", "%" PRIu64 " pages in %" PRIu64 " frames; %" PRIu64 " unshared, %" PRIu64 " volatile",
-	    number(dedup, "pages_sharing") + number(dedup, "pages_shared"), number(dedup, "pages_shared"),
-	    number(dedup, "pages_unshared"), number(dedup, "pages_volatile"));
+	row(f, "  looked at", "%" PRIu64 " of %" PRIu64 " pages", number(dedup, "pages_scanned"),
+	    number(dedup, "pages_total"));
+	row(f, "  merged", "%" PRIu64 " pages, and %" PRIu64 " of zeros",
+	    number(dedup, "pages_merged"), number(dedup, "zero_pages"));
+	row(f, "  saved", "%s since the mount",
+	    units_format_size(buf, sizeof(buf), number(dedup, "bytes_saved")));
+	row(f, "  sharing",
+	    "%" PRIu64 " pages in %" PRIu64 " frames; %" PRIu64 " unshared, %" PRIu64 " volatile",
+	    number(dedup, "pages_sharing") + number(dedup, "pages_shared"),
+	    number(dedup, "pages_shared"), number(dedup, "pages_unshared"),
+	    number(dedup, "pages_volatile"));
 }
 
 static void show_counts(FILE *f, const char *title, const json_t *counts)
@@ -104,20 +115,23 @@ static void show_counts(FILE *f, const char *title, const json_t *counts)
 	row(f, title, "%" PRIu64, total);
 	if (!total)
 		return;
-	json_object_foreach((json_t *)(uintptr_t)counts, op, n) {
+	json_object_foreach((json_t *)(uintptr_t)counts, op, n)
+	{
 		if (strcmp(op, "total"))
-			fprintf(f, "  %-18s%12" JSON_INTEGER_FORMAT "\n", op, json_integer_value(n));
+			fprintf(f, "  %-18s%12" JSON_INTEGER_FORMAT "\n", op,
+				json_integer_value(n));
 	}
 }
 
 void show_status(FILE *f, const json_t *status)
 {
 	const json_t *m = json_object_get(status, "mount"), *c = json_object_get(status, "commit");
-	const json_t *ft = json_object_get(status, "features"), *checks = json_object_get(status, "checks");
+	const json_t *ft = json_object_get(status, "features"),
+		     *checks = json_object_get(status, "checks");
 	char buf[UNITS_BUF];
 
-	row(f, "mount", "%s on %s%s, process %" PRIu64, text(m, "source"), text(m, "dir"), is_true(m, "read_only") ? " (read-only)" : "",
-	    number(m, "pid"));
+	row(f, "mount", "%s on %s%s, process %" PRIu64, text(m, "source"), text(m, "dir"),
+	    is_true(m, "read_only") ? " (read-only)" : "", number(m, "pid"));
 	if (*text(m, "label"))
 		row(f, "label", "%s", text(m, "label"));
 	show_df(f, status);
@@ -125,16 +139,23 @@ void show_status(FILE *f, const json_t *status)
 	row(f, "snapshots", "%12" PRIu64 "  %" PRIu64 " being deleted", number(status, "snapshots"),
 	    number(status, "snapshots_being_deleted"));
 	show_dedup(f, json_object_get(status, "dedup"));
-	row(f, "commits", "%" PRIu64 " (%" PRIu64 " small), generation %" PRIu64 ", %" PRIu64 " flushes, %s written",
+	row(f, "commits",
+	    "%" PRIu64 " (%" PRIu64 " small), generation %" PRIu64 ", %" PRIu64
+	    " flushes, %s written",
 	    number(c, "count"), number(c, "small"), number(c, "generation"), number(c, "flushes"),
 	    units_format_size(buf, sizeof(buf), number(c, "bytes_written")));
 	if (*text(c, "error"))
-		row(f, "  FAILED", "%s; nothing more is written until it is mounted again", text(c, "error"));
-	row(f, "not yet committed", "%s", units_format_size(buf, sizeof(buf), number(c, "dirty_bytes")));
-	row(f, "checksums", "%" PRIu64 " pages verified, %" PRIu64 " bad", number(checks, "verified"), number(checks, "bad_pages"));
+		row(f, "  FAILED", "%s; nothing more is written until it is mounted again",
+		    text(c, "error"));
+	row(f, "not yet committed", "%s",
+	    units_format_size(buf, sizeof(buf), number(c, "dirty_bytes")));
+	row(f, "checksums", "%" PRIu64 " pages verified, %" PRIu64 " bad",
+	    number(checks, "verified"), number(checks, "bad_pages"));
 	if (ft)
-		row(f, "features", "libfuse %s, io_uring %s, passthrough %s, writeback %s, kernel %s", text(ft, "libfuse"),
-		    is_true(ft, "io_uring") ? "on" : "off", is_true(ft, "passthrough") ? "on" : "off",
+		row(f, "features",
+		    "libfuse %s, io_uring %s, passthrough %s, writeback %s, kernel %s",
+		    text(ft, "libfuse"), is_true(ft, "io_uring") ? "on" : "off",
+		    is_true(ft, "passthrough") ? "on" : "off",
 		    is_true(ft, "writeback") ? "on" : "off", text(ft, "kernel"));
 	show_counts(f, "requests", json_object_get(status, "requests"));
 	show_counts(f, "errors answered", json_object_get(status, "errors"));
@@ -142,7 +163,8 @@ void show_status(FILE *f, const json_t *status)
 
 /* ------------------------------------------------------------------ rates */
 
-static void rate_row(FILE *f, const char *name, uint64_t value, uint64_t before, bool have_before, double seconds)
+static void rate_row(FILE *f, const char *name, uint64_t value, uint64_t before, bool have_before,
+		     double seconds)
 {
 	fprintf(f, "%-24s%16" PRIu64, name, value);
 	if (have_before && seconds > 0)
@@ -162,16 +184,20 @@ static const struct {
 
 void show_stats(FILE *f, const json_t *status, const json_t *earlier, double seconds)
 {
-	const json_t *requests = json_object_get(status, "requests"), *errors = json_object_get(status, "errors");
+	const json_t *requests = json_object_get(status, "requests"),
+		     *errors = json_object_get(status, "errors");
 	const char *op;
 	json_t *n;
 
 	for (size_t i = 0; i < ARRAY_SIZE(counters); i++)
-		rate_row(f, counters[i].name, number(json_object_get(status, counters[i].object), counters[i].key),
-			 number(json_object_get(earlier, counters[i].object), counters[i].key), earlier, seconds);
-	rate_row(f, "errors answered", number(errors, "total"), number(json_object_get(earlier, "errors"), "total"), earlier,
-		 seconds);
-	json_object_foreach((json_t *)(uintptr_t)requests, op, n) {
+		rate_row(f, counters[i].name,
+			 number(json_object_get(status, counters[i].object), counters[i].key),
+			 number(json_object_get(earlier, counters[i].object), counters[i].key),
+			 earlier, seconds);
+	rate_row(f, "errors answered", number(errors, "total"),
+		 number(json_object_get(earlier, "errors"), "total"), earlier, seconds);
+	json_object_foreach((json_t *)(uintptr_t)requests, op, n)
+	{
 		rate_row(f, strcmp(op, "total") ? op : "requests", number(requests, op),
 			 number(json_object_get(earlier, "requests"), op), earlier, seconds);
 	}
@@ -183,15 +209,20 @@ static const struct {
 	const char *object, *key, *name, *type, *help;
 } metrics[] = {
 	{NULL, "size_bytes", "pmfs_size_bytes", "gauge", "How far the region may grow"},
-	{NULL, "available_bytes", "pmfs_available_bytes", "gauge", "What ordinary writes can still take"},
+	{NULL, "available_bytes", "pmfs_available_bytes", "gauge",
+	 "What ordinary writes can still take"},
 	{NULL, "live_bytes", "pmfs_live_bytes", "gauge", "Contents of the files of the live tree"},
-	{NULL, "logical_bytes", "pmfs_logical_bytes", "gauge", "Contents of the live tree and all snapshots, each for itself"},
+	{NULL, "logical_bytes", "pmfs_logical_bytes", "gauge",
+	 "Contents of the live tree and all snapshots, each for itself"},
 	{NULL, "frames_used", "pmfs_frames_used", "gauge", "Frames of 4096 bytes in use"},
 	{NULL, "frames_data", "pmfs_frames_data", "gauge", "Frames that hold pages"},
-	{NULL, "frames_metadata", "pmfs_frames_metadata", "gauge", "Frames of the page map and the superblocks"},
+	{NULL, "frames_metadata", "pmfs_frames_metadata", "gauge",
+	 "Frames of the page map and the superblocks"},
 	{NULL, "shared_bytes", "pmfs_shared_bytes", "gauge", "Frames that more than one page uses"},
-	{NULL, "saved_dedup_bytes", "pmfs_saved_dedup_bytes", "gauge", "Saved by sharing frames, and by pages of zeros without one"},
-	{NULL, "pending_free_bytes", "pmfs_pending_free_bytes", "gauge", "Free after the next commit"},
+	{NULL, "saved_dedup_bytes", "pmfs_saved_dedup_bytes", "gauge",
+	 "Saved by sharing frames, and by pages of zeros without one"},
+	{NULL, "pending_free_bytes", "pmfs_pending_free_bytes", "gauge",
+	 "Free after the next commit"},
 	{NULL, "host_bytes", "pmfs_host_bytes", "gauge", "Space that the host has given"},
 	{NULL, "inodes", "pmfs_inodes", "gauge", "Inodes of the live tree"},
 	{NULL, "snapshots", "pmfs_snapshots", "gauge", "Snapshots"},
@@ -199,14 +230,22 @@ static const struct {
 	{"commit", "dirty_bytes", "pmfs_dirty_bytes", "gauge", "Written and not yet committed"},
 	{"commit", "count", "pmfs_commits_total", "counter", "Commits"},
 	{"commit", "flushes", "pmfs_flushes_total", "counter", "Flushes of the host's disk"},
-	{"commit", "bytes_written", "pmfs_written_bytes_total", "counter", "Bytes written to the region"},
-	{"checks", "verified", "pmfs_pages_verified_total", "counter", "Pages whose checksum was verified"},
-	{"checks", "bad_pages", "pmfs_pages_bad_total", "counter", "Pages whose checksum did not match"},
-	{"dedup", "pages_merged", "pmfs_dedup_pages_merged_total", "counter", "Pages merged into another's frame"},
-	{"dedup", "pages_shared", "pmfs_dedup_pages_shared", "gauge", "Frames that several pages name"},
-	{"dedup", "pages_sharing", "pmfs_dedup_pages_sharing", "gauge", "Pages beyond the first of each such frame"},
-	{"dedup", "pages_unshared", "pmfs_dedup_pages_unshared", "gauge", "Pages looked at and found unique"},
-	{"dedup", "pages_volatile", "pmfs_dedup_pages_volatile", "gauge", "Pages changed too lately to be looked at"},
+	{"commit", "bytes_written", "pmfs_written_bytes_total", "counter",
+	 "Bytes written to the region"},
+	{"checks", "verified", "pmfs_pages_verified_total", "counter",
+	 "Pages whose checksum was verified"},
+	{"checks", "bad_pages", "pmfs_pages_bad_total", "counter",
+	 "Pages whose checksum did not match"},
+	{"dedup", "pages_merged", "pmfs_dedup_pages_merged_total", "counter",
+	 "Pages merged into another's frame"},
+	{"dedup", "pages_shared", "pmfs_dedup_pages_shared", "gauge",
+	 "Frames that several pages name"},
+	{"dedup", "pages_sharing", "pmfs_dedup_pages_sharing", "gauge",
+	 "Pages beyond the first of each such frame"},
+	{"dedup", "pages_unshared", "pmfs_dedup_pages_unshared", "gauge",
+	 "Pages looked at and found unique"},
+	{"dedup", "pages_volatile", "pmfs_dedup_pages_volatile", "gauge",
+	 "Pages changed too lately to be looked at"},
 	{"dedup", "full_scans", "pmfs_dedup_full_scans_total", "counter", "Passes completed"},
 };
 
@@ -230,13 +269,15 @@ static void metric_head(FILE *f, const char *name, const char *type, const char 
 	fprintf(f, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }
 
-static void by_operation(FILE *f, const char *dir, const char *name, const char *help, const json_t *counts)
+static void by_operation(FILE *f, const char *dir, const char *name, const char *help,
+			 const json_t *counts)
 {
 	const char *op;
 	json_t *n;
 
 	metric_head(f, name, "counter", help);
-	json_object_foreach((json_t *)(uintptr_t)counts, op, n) {
+	json_object_foreach((json_t *)(uintptr_t)counts, op, n)
+	{
 		if (!strcmp(op, "total"))
 			continue;
 		fprintf(f, "%s{dir=", name);
@@ -252,13 +293,16 @@ void show_metrics(FILE *f, const json_t *status)
 	const char *dir = text(json_object_get(status, "mount"), "dir");
 
 	for (size_t i = 0; i < ARRAY_SIZE(metrics); i++) {
-		const json_t *obj = metrics[i].object ? json_object_get(status, metrics[i].object) : status;
+		const json_t *obj =
+			metrics[i].object ? json_object_get(status, metrics[i].object) : status;
 
 		metric_head(f, metrics[i].name, metrics[i].type, metrics[i].help);
 		fprintf(f, "%s{dir=", metrics[i].name);
 		label_value(f, dir);
 		fprintf(f, "} %" PRIu64 "\n", number(obj, metrics[i].key));
 	}
-	by_operation(f, dir, "pmfs_requests_total", "Requests of the kernel", json_object_get(status, "requests"));
-	by_operation(f, dir, "pmfs_errors_total", "Requests that were answered with an error", json_object_get(status, "errors"));
+	by_operation(f, dir, "pmfs_requests_total", "Requests of the kernel",
+		     json_object_get(status, "requests"));
+	by_operation(f, dir, "pmfs_errors_total", "Requests that were answered with an error",
+		     json_object_get(status, "errors"));
 }

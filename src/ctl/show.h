@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * show.h - the daemon's JSON (report.h) as text for people and for Prometheus.  Whatever is not in the JSON is shown as 0 or left out, so tool and daemon need not be
- * of one version.
+ * show.h - the daemon's JSON (report.h) as text for people and for Prometheus.  Whatever is not in
+ * the JSON is shown as 0 or left out, so tool and daemon need not be of one version.
  */
 #ifndef PMFS_CTL_SHOW_H
 #define PMFS_CTL_SHOW_H

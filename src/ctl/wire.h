@@ -10,9 +10,9 @@
 
 #include <jansson.h>
 
-#define WIRE_REQUEST_MAX 65536u   /* bytes of a line, with its newline */
-#define WIRE_REPLY_MAX (1u << 20)
-#define WIRE_DEPTH_MAX 16u
+#define WIRE_REQUEST_MAX 65536u /* bytes of a line, with its newline */
+#define WIRE_REPLY_MAX	 (1u << 20)
+#define WIRE_DEPTH_MAX	 16u
 
 struct wire {
 	int fd; /* borrowed */
@@ -24,12 +24,14 @@ int wire_init(struct wire *w, int fd, size_t max);
 void wire_free(struct wire *w);
 
 /*
- * The next line, an object.  timeout_ms counts for the whole line.  -EPIPE: the other end is done; -ETIMEDOUT;
- * -EMSGSIZE: too long a line; -EBADMSG: not an object, or nested too deep; others of recv(2).
+ * The next line, an object.  timeout_ms counts for the whole line.  -EPIPE: the other end is done;
+ * -ETIMEDOUT; -EMSGSIZE: too long a line; -EBADMSG: not an object, or nested too deep; others of
+ * recv(2).
  */
 int wire_read(struct wire *w, int timeout_ms, json_t **out);
 
-/* Write obj and a newline.  -ETIMEDOUT: the other end does not read; -EPIPE; -EMSGSIZE: more than WIRE_REPLY_MAX; -ENOMEM. */
+/* Write obj and a newline.  -ETIMEDOUT: the other end does not read; -EPIPE; -EMSGSIZE: more than
+ * WIRE_REPLY_MAX; -ENOMEM. */
 int wire_write(int fd, const json_t *obj, int timeout_ms);
 
 /* What wire_read does with a line (without its newline). */

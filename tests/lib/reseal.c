@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * reseal IMAGE [SLOT]: give the superblock slots (or one) the checksum that fits what stands in them, so that a test can change a field and still have
- * an intact slot.  Prints the number of the slot with the higher generation.
+ * reseal IMAGE [SLOT]: give the superblock slots (or one) the checksum that fits what stands in
+ * them, so that a test can change a field and still have an intact slot.  Prints the number of the
+ * slot with the higher generation.
  */
 #include <fcntl.h>
 #include <stddef.h>

@@ -106,9 +106,13 @@ static void test_cli_error_in_json(void **state)
 	assert_int_equal(lines(c.text[1]), 2);
 	obj = parse(c.text[0]);
 	assert_true(json_is_false(json_object_get(obj, "ok")));
-	assert_string_equal(json_string_value(json_object_get(json_object_get(obj, "error"), "code")), "busy");
-	assert_string_equal(json_string_value(json_object_get(json_object_get(obj, "error"), "message")), "it is \"busy\": ?");
-	assert_string_equal(json_string_value(json_array_get(json_object_get(obj, "warnings"), 0)), "mind the gap");
+	assert_string_equal(
+		json_string_value(json_object_get(json_object_get(obj, "error"), "code")), "busy");
+	assert_string_equal(
+		json_string_value(json_object_get(json_object_get(obj, "error"), "message")),
+		"it is \"busy\": ?");
+	assert_string_equal(json_string_value(json_array_get(json_object_get(obj, "warnings"), 0)),
+			    "mind the gap");
 	json_decref(obj);
 }
 
@@ -143,7 +147,8 @@ static int ran;
 
 static int run(struct cli *cli, int argc, char **argv)
 {
-	static const struct option longs[] = {CLI_LONG, {"value", required_argument, NULL, 'x'}, {0}};
+	static const struct option longs[] = {
+		CLI_LONG, {"value", required_argument, NULL, 'x'}, {0}};
 	int opt;
 
 	ran = 0;
@@ -179,7 +184,9 @@ static int dispatch(const char *line, struct capture *c)
 static void test_cli_dispatch(void **state)
 {
 	static const char *const bad[] = {
-		"", "other", "later", "--other", "-Z", "run -x", "run --value", "run --other", "run -Z", "run --json=1", "-x 1 run",
+		"",	  "other",	  "later",	 "--other",
+		"-Z",	  "run -x",	  "run --value", "run --other",
+		"run -Z", "run --json=1", "-x 1 run",
 	};
 	struct capture c;
 
@@ -204,11 +211,24 @@ static void test_cli_dispatch(void **state)
 
 static void test_cli_outcomes(void **state)
 {
-	static const struct { int err; enum outcome outcome; } map[] = {
-		{0, OUTCOME_DONE}, {-ENOENT, OUTCOME_NOT_FOUND}, {-EEXIST, OUTCOME_EXISTS}, {-EBUSY, OUTCOME_BUSY},
-		{-ENOSPC, OUTCOME_NO_SPACE}, {-EACCES, OUTCOME_NOT_PERMITTED}, {-EROFS, OUTCOME_NOT_PERMITTED},
-		{-EMEDIUMTYPE, OUTCOME_NOT_PMFS}, {-EOPNOTSUPP, OUTCOME_NOT_PMFS}, {-EBADMSG, OUTCOME_DAMAGED},
-		{-EUCLEAN, OUTCOME_DAMAGED}, {-ETIMEDOUT, OUTCOME_NO_DAEMON}, {-EIO, OUTCOME_FAILED}, {-ENOMEM, OUTCOME_FAILED},
+	static const struct {
+		int err;
+		enum outcome outcome;
+	} map[] = {
+		{0, OUTCOME_DONE},
+		{-ENOENT, OUTCOME_NOT_FOUND},
+		{-EEXIST, OUTCOME_EXISTS},
+		{-EBUSY, OUTCOME_BUSY},
+		{-ENOSPC, OUTCOME_NO_SPACE},
+		{-EACCES, OUTCOME_NOT_PERMITTED},
+		{-EROFS, OUTCOME_NOT_PERMITTED},
+		{-EMEDIUMTYPE, OUTCOME_NOT_PMFS},
+		{-EOPNOTSUPP, OUTCOME_NOT_PMFS},
+		{-EBADMSG, OUTCOME_DAMAGED},
+		{-EUCLEAN, OUTCOME_DAMAGED},
+		{-ETIMEDOUT, OUTCOME_NO_DAEMON},
+		{-EIO, OUTCOME_FAILED},
+		{-ENOMEM, OUTCOME_FAILED},
 	};
 
 	(void)state;

@@ -53,9 +53,12 @@ static void test_mountinfo_lines(void **state)
 
 	(void)state;
 	assert_int_equal(read_text("22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n"
-				   "40 22 0:45 / /mnt/a\\040b\\134c rw,nosuid - fuse.pmfs /img\\011x rw,user_id=1000,group_id=5\n"
-				   "41 22 0:46 /sub /plain rw shared:2 master:1 propagate_from:3 - tmpfs tmpfs rw\n",
-				   &s), 0);
+				   "40 22 0:45 / /mnt/a\\040b\\134c rw,nosuid - fuse.pmfs "
+				   "/img\\011x rw,user_id=1000,group_id=5\n"
+				   "41 22 0:46 /sub /plain rw shared:2 master:1 propagate_from:3 - "
+				   "tmpfs tmpfs rw\n",
+				   &s),
+			 0);
 	assert_int_equal(s.count, 3);
 	assert_string_equal(s.dirs[0], "/");
 	assert_string_equal(s.type[0], "ext4");
@@ -73,9 +76,11 @@ static void test_mountinfo_skips_what_is_no_line(void **state)
 	struct seen s;
 
 	(void)state;
-	assert_int_equal(read_text("\n - \nnothing\n1 2 x:y / /a rw - t s o\n1 2 8:1 / /a rw t s o\n1 2 8:1 / - t s o\n1 2 8:1 / /a rw - t\n"
+	assert_int_equal(read_text("\n - \nnothing\n1 2 x:y / /a rw - t s o\n1 2 8:1 / /a rw t s "
+				   "o\n1 2 8:1 / - t s o\n1 2 8:1 / /a rw - t\n"
 				   "1 2 8:1 / /good rw - t s o",
-				   &s), 0);
+				   &s),
+			 0);
 	assert_int_equal(s.count, 1);
 	assert_string_equal(s.dirs[0], "/good");
 }
@@ -85,7 +90,10 @@ static void test_mountinfo_ends_when_told(void **state)
 	struct seen s;
 
 	(void)state;
-	assert_int_equal(read_text("1 2 8:1 / /a rw - t s o\n1 2 8:1 / /stop rw - t s o\n1 2 8:1 / /b rw - t s o\n", &s), 1);
+	assert_int_equal(read_text("1 2 8:1 / /a rw - t s o\n1 2 8:1 / /stop rw - t s o\n1 2 8:1 / "
+				   "/b rw - t s o\n",
+				   &s),
+			 1);
 	assert_int_equal(s.count, 2);
 }
 

@@ -27,7 +27,8 @@ static void test_mountopt_defaults(void **state)
 
 	(void)state;
 	mountopt_init(&mo);
-	assert_false(mo.read_only || mo.allow_other || mo.dev || mo.suid || mo.snapdir_visible || mo.writeback || mo.no_xattr);
+	assert_false(mo.read_only || mo.allow_other || mo.dev || mo.suid || mo.snapdir_visible ||
+		     mo.writeback || mo.no_xattr);
 	assert_int_equal(mo.io_uring, -1);
 	assert_int_equal(mo.threads, 0);
 	assert_int_equal(mo.commit_ms, 5000);
@@ -41,15 +42,18 @@ static void test_mountopt_all(void **state)
 
 	(void)state;
 	mountopt_init(&mo);
-	assert_int_equal(parse(&mo, "ro,allow_other,dev,suid,snapdir=visible,writeback,noxattr", true), 0);
-	assert_true(mo.read_only && mo.allow_other && mo.dev && mo.suid && mo.snapdir_visible && mo.writeback && mo.no_xattr);
+	assert_int_equal(
+		parse(&mo, "ro,allow_other,dev,suid,snapdir=visible,writeback,noxattr", true), 0);
+	assert_true(mo.read_only && mo.allow_other && mo.dev && mo.suid && mo.snapdir_visible &&
+		    mo.writeback && mo.no_xattr);
 	assert_int_equal(parse(&mo, "io_uring=off,threads=7,commit=30,size=1.5G", true), 0);
 	assert_int_equal(mo.io_uring, 0);
 	assert_int_equal(mo.threads, 7);
 	assert_int_equal(mo.commit_ms, 30000);
 	assert_true(mo.size == UINT64_C(3) << 29);
 	/* The later one wins. */
-	assert_int_equal(parse(&mo, "rw,nodev,nosuid,snapdir=hidden,io_uring=auto,commit=1", true), 0);
+	assert_int_equal(parse(&mo, "rw,nodev,nosuid,snapdir=hidden,io_uring=auto,commit=1", true),
+			 0);
 	assert_false(mo.read_only || mo.dev || mo.suid || mo.snapdir_visible);
 	assert_int_equal(mo.io_uring, -1);
 	assert_int_equal(mo.commit_ms, 1000);
@@ -67,7 +71,11 @@ static void test_mountopt_kernel_flags(void **state)
 	assert_string_equal(mo.flags, "sync,noatime");
 	assert_int_equal(parse(&mo, "atime,dirsync,async", false), 0);
 	assert_string_equal(mo.flags, "");
-	assert_int_equal(parse(&mo, "noexec,noatime,nodiratime,sync,dirsync,noexec,noatime,nodiratime,sync,dirsync", false), 0);
+	assert_int_equal(parse(&mo,
+			       "noexec,noatime,nodiratime,sync,dirsync,noexec,noatime,nodiratime,"
+			       "sync,dirsync",
+			       false),
+			 0);
 	assert_string_equal(mo.flags, "noexec,noatime,nodiratime,sync,dirsync");
 }
 
@@ -79,7 +87,8 @@ static void test_mountopt_ignores_what_mount_uses(void **state)
 	mountopt_init(&mo);
 	mountopt_init(&fresh);
 	assert_int_equal(parse(&mo,
-			       "rw,,defaults,auto,noauto,user,user=me,nouser,nofail,_netdev,x-systemd.automount,x-a=b\\,c,X-mount.mkdir,"
+			       "rw,,defaults,auto,noauto,user,user=me,nouser,nofail,_netdev,x-"
+			       "systemd.automount,x-a=b\\,c,X-mount.mkdir,"
 			       "default_permissions,fsname=a\\\\b,subtype=pmfs,comment=it",
 			       false),
 			 0);
@@ -89,9 +98,11 @@ static void test_mountopt_ignores_what_mount_uses(void **state)
 static void test_mountopt_refuses(void **state)
 {
 	static const char *const bad[] = {
-		"nonsense", "nonsense=1", "size", "size=", "size=0", "size=x", "size=-1", "commit=0", "commit=-1", "commit=86401",
-		"commit=1s", "commit=", "commit", "threads=0", "threads=1025", "threads=+1", "threads", "snapdir", "snapdir=",
-		"snapdir=both", "io_uring=on", "io_uring", "RO", " ro", "ro ", "ro=1",
+		"nonsense", "nonsense=1",   "size",	    "size=",	    "size=0",	 "size=x",
+		"size=-1",  "commit=0",	    "commit=-1",    "commit=86401", "commit=1s", "commit=",
+		"commit",   "threads=0",    "threads=1025", "threads=+1",   "threads",	 "snapdir",
+		"snapdir=", "snapdir=both", "io_uring=on",  "io_uring",	    "RO",	 " ro",
+		"ro ",	    "ro=1",
 	};
 	struct mountopt mo;
 
@@ -112,7 +123,8 @@ static void test_mountopt_refuses(void **state)
 
 static void test_mountopt_of_later_versions(void **state)
 {
-	static const char *const later[] = {"private", "snapshot=x", "dedup=background", "dedup_mem=1G"};
+	static const char *const later[] = {"private", "snapshot=x", "dedup=background",
+					    "dedup_mem=1G"};
 	struct mountopt mo;
 
 	(void)state;

@@ -13,7 +13,7 @@
 #include "ctl/pick.h"
 
 #define HOUR (3600 * NS_PER_SEC)
-#define NOW (INT64_C(1790000000) * NS_PER_SEC)
+#define NOW  (INT64_C(1790000000) * NS_PER_SEC)
 
 static const struct pick_entry snaps[] = {
 	{"old", NOW - 100 * HOUR},

@@ -17,12 +17,25 @@
 #include "tree/fs.h"
 
 static const struct fs_stats example = {
-	.store = {
-		.frames = {.used = 1064, .free = 10, .pending = 5, .shared = 7, .sharing = 100, .total = 2000, .limit = 4096,
-			   .available = 3000, .scanned = true},
-		.pages = 1120, .holes = 20, .host_bytes = 1 << 23,
-	},
-	.inodes_used = 12, .data_pages = 600, .logical_pages = 1500, .snapshots = 2,
+	.store =
+		{
+			.frames = {.used = 1064,
+				   .free = 10,
+				   .pending = 5,
+				   .shared = 7,
+				   .sharing = 100,
+				   .total = 2000,
+				   .limit = 4096,
+				   .available = 3000,
+				   .scanned = true},
+			.pages = 1120,
+			.holes = 20,
+			.host_bytes = 1 << 23,
+		},
+	.inodes_used = 12,
+	.data_pages = 600,
+	.logical_pages = 1500,
+	.snapshots = 2,
 };
 
 static uint64_t number(const json_t *obj, const char *key)
@@ -36,7 +49,8 @@ static uint64_t number(const json_t *obj, const char *key)
 static void test_report_df(void **state)
 {
 	static const char *const promised[] = {
-		"logical_bytes", "frames_total", "frames_used", "frames_data", "frames_metadata", "saved_dedup_bytes",
+		"logical_bytes",    "frames_total",	  "frames_used",
+		"frames_data",	    "frames_metadata",	  "saved_dedup_bytes",
 		"saved_pack_bytes", "pending_free_bytes", "host_bytes",
 	};
 	json_t *df = report_df_of(&example);
@@ -55,7 +69,8 @@ static void test_report_df(void **state)
 	json_decref(df);
 }
 
-/* While frames are still being counted after a mount the numbers do not fit together; none may wrap around. */
+/* While frames are still being counted after a mount the numbers do not fit together; none may wrap
+ * around. */
 static void test_report_df_before_the_scan(void **state)
 {
 	struct fs_stats st = example;
@@ -75,10 +90,14 @@ static void test_report_df_before_the_scan(void **state)
 static void test_report_dedup(void **state)
 {
 	static const char *const promised[] = {
-		"pages_scanned", "pages_merged", "bytes_saved", "bytes_per_second", "eta_seconds",
-		"pages_shared", "pages_sharing", "pages_unshared", "pages_volatile", "full_scans",
+		"pages_scanned",  "pages_merged", "bytes_saved",   "bytes_per_second",
+		"eta_seconds",	  "pages_shared", "pages_sharing", "pages_unshared",
+		"pages_volatile", "full_scans",
 	};
-	struct dedup_stats st = {.state = DEDUP_PAUSED, .percent = 12.5, .pages_merged = 3, .started_ns = UINT64_C(1790000000000000000)};
+	struct dedup_stats st = {.state = DEDUP_PAUSED,
+				 .percent = 12.5,
+				 .pages_merged = 3,
+				 .started_ns = UINT64_C(1790000000000000000)};
 	json_t *obj = report_dedup_of(&st);
 
 	(void)state;
@@ -86,7 +105,8 @@ static void test_report_dedup(void **state)
 		assert_true(json_is_integer(json_object_get(obj, promised[i])));
 	assert_string_equal(json_string_value(json_object_get(obj, "state")), "paused");
 	assert_true(json_number_value(json_object_get(obj, "percent")) == 12.5);
-	assert_string_equal(json_string_value(json_object_get(obj, "started")), "2026-09-21T14:13:20Z");
+	assert_string_equal(json_string_value(json_object_get(obj, "started")),
+			    "2026-09-21T14:13:20Z");
 	assert_true(json_is_null(json_object_get(obj, "finished")));
 	assert_true(json_is_null(json_object_get(obj, "error")));
 	json_decref(obj);
@@ -134,7 +154,8 @@ static void test_report_metrics(void **state)
 	json_object_set_new(status, "mount", json_pack("{s:s}", "dir", "/mnt/\"odd\"\\\nname"));
 	json_object_set_new(status, "requests", json_pack("{s:i, s:i}", "total", 9, "write", 9));
 	text = shown(show_metrics, status);
-	assert_non_null(strstr(text, "\npmfs_frames_used{dir=\"/mnt/\\\"odd\\\"\\\\\\nname\"} 1064\n"));
+	assert_non_null(
+		strstr(text, "\npmfs_frames_used{dir=\"/mnt/\\\"odd\\\"\\\\\\nname\"} 1064\n"));
 	assert_non_null(strstr(text, ",operation=\"write\"} 9\n"));
 	assert_null(strstr(text, "operation=\"total\""));
 	for (line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {

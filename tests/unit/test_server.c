@@ -60,7 +60,11 @@ static int allowed(void *arg, uint32_t uid)
 static int setup(void **state)
 {
 	struct fix *f = test_calloc(1, sizeof(*f));
-	struct ctl_host host = {.mountpoint = "/mnt", .source = "ram", .arg = f, .flush = flush, .snapshot_gone = snapshot_gone,
+	struct ctl_host host = {.mountpoint = "/mnt",
+				.source = "ram",
+				.arg = f,
+				.flush = flush,
+				.snapshot_gone = snapshot_gone,
 				.allowed = allowed};
 
 	fsfix_ram(&f->fx, 0);
@@ -175,7 +179,9 @@ static void test_server_snapshots(void **state)
 	json_decref(obj);
 	works(f, "{\"op\":\"snap.rename\",\"args\":{\"old\":\"a\",\"new\":\"b\"}}");
 	assert_int_equal(f->gone, 1);
-	obj = data_of(f, "{\"op\":\"snap.delete\",\"args\":{\"names\":[\"@-1\",\"@-2\"],\"dry_run\":true}}");
+	obj = data_of(
+		f,
+		"{\"op\":\"snap.delete\",\"args\":{\"names\":[\"@-1\",\"@-2\"],\"dry_run\":true}}");
 	assert_int_equal(json_array_size(json_object_get(obj, "snapshots")), 2);
 	json_decref(obj);
 	refused(f, "{\"op\":\"snap.delete\",\"args\":{\"names\":[\"b\",\"nowhere\"]}}", "partial");
@@ -204,7 +210,9 @@ static void test_server_who_may_only_look(void **state)
 		"{\"op\":\"snap.create\",\"args\":{\"name\":\"b\"}}",
 		"{\"op\":\"snap.delete\",\"args\":{\"names\":[\"a\"]}}",
 		"{\"op\":\"snap.rename\",\"args\":{\"old\":\"a\",\"new\":\"b\"}}",
-		"{\"op\":\"dedup.start\"}", "{\"op\":\"dedup.pause\"}", "{\"op\":\"dedup.resume\"}",
+		"{\"op\":\"dedup.start\"}",
+		"{\"op\":\"dedup.pause\"}",
+		"{\"op\":\"dedup.resume\"}",
 	};
 	struct fix *f = *state;
 
@@ -235,10 +243,18 @@ static void test_server_dedup(void **state)
 static void test_server_refuses_nonsense(void **state)
 {
 	static const char *const bad[] = {
-		"x", "[]", "{}", "{\"op\":7}", "{\"op\":\"ping\",\"args\":7}", "{\"op\":\"snap.create\"}",
-		"{\"op\":\"snap.create\",\"args\":{\"name\":1}}", "{\"op\":\"snap.delete\",\"args\":{\"names\":{}}}",
-		"{\"op\":\"snap.delete\",\"args\":{\"names\":[]}}", "{\"op\":\"snap.delete\",\"args\":{\"names\":[[]]}}",
-		"{\"op\":\"snap.rename\",\"args\":{\"old\":\"x\",\"new\":null}}", "{\"op\":\"snap.show\"}",
+		"x",
+		"[]",
+		"{}",
+		"{\"op\":7}",
+		"{\"op\":\"ping\",\"args\":7}",
+		"{\"op\":\"snap.create\"}",
+		"{\"op\":\"snap.create\",\"args\":{\"name\":1}}",
+		"{\"op\":\"snap.delete\",\"args\":{\"names\":{}}}",
+		"{\"op\":\"snap.delete\",\"args\":{\"names\":[]}}",
+		"{\"op\":\"snap.delete\",\"args\":{\"names\":[[]]}}",
+		"{\"op\":\"snap.rename\",\"args\":{\"old\":\"x\",\"new\":null}}",
+		"{\"op\":\"snap.show\"}",
 	};
 	struct fix *f = *state;
 
@@ -279,7 +295,9 @@ static void *ask_often(void *arg)
 	const struct fix *f = arg;
 
 	for (int i = 0; i < ROUNDS; i++) {
-		works(f, i % 2 ? "{\"op\":\"status\"}" : "{\"op\":\"snap.create\",\"args\":{\"name\":\"x\",\"unique\":true}}");
+		works(f,
+		      i % 2 ? "{\"op\":\"status\"}"
+			    : "{\"op\":\"snap.create\",\"args\":{\"name\":\"x\",\"unique\":true}}");
 	}
 	return NULL;
 }

@@ -52,7 +52,17 @@ static void put(struct pair *p, const void *data, size_t len)
 static void test_wire_parse(void **state)
 {
 	static const char *const bad[] = {
-		"", "[]", "1", "\"x\"", "null", "{", "{}x", "{\"a\":1,\"a\":2}", "{\"a\":\"\xff\"}", "{\"a\":\"b\\u0000c\"}", "{'a':1}",
+		"",
+		"[]",
+		"1",
+		"\"x\"",
+		"null",
+		"{",
+		"{}x",
+		"{\"a\":1,\"a\":2}",
+		"{\"a\":\"\xff\"}",
+		"{\"a\":\"b\\u0000c\"}",
+		"{'a':1}",
 	};
 	json_t *obj;
 
@@ -176,7 +186,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_wire_parse),
 		cmocka_unit_test(test_wire_depth_is_bounded),
-		cmocka_unit_test_setup_teardown(test_wire_reads_lines_in_any_pieces, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_wire_reads_lines_in_any_pieces, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_wire_end_and_nonsense, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_wire_line_is_bounded, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_wire_write, setup, teardown),
