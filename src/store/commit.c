@@ -25,6 +25,8 @@
  * list. */
 #define COMMIT_SOFT_FULL 1024u
 
+#define SCAN_STEP 64u
+
 struct hook {
 	int (*at_close)(struct txn *tx, void *arg);
 	void *arg;
@@ -148,11 +150,28 @@ static int write_small(struct store *st, struct closed *cl, struct pmfs_delta *a
 	return 0;
 }
 
+/*
+ * Until the scan is over, the frames of nodes that are replaced do not come back: where there are
+ * few free ones, the next commits could lack them (F4).
+ */
+static void scan_for_space(struct store *st)
+{
+	struct frame_stats stats;
+	int rc = 0;
+
+	if (store_scanned(st))
+		return;
+	frames_stat(st->fr, &stats);
+	while (!rc && stats.free < pagemap_frames(&st->pm))
+		rc = store_scan(st, SCAN_STEP);
+}
+
 static int write_big(struct store *st, struct closed *cl, struct pmfs_delta *all, uint64_t n)
 {
 	struct maptree_update up;
 	int rc;
 
+	scan_for_space(st);
 	rc = maptree_build(&st->pm.tree, st->fr, all, n, cl->super.vpn_limit, &up);
 	free(all);
 	if (rc)

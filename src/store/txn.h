@@ -28,11 +28,10 @@ struct txn {
 };
 
 /*
- * frames: the most pages that will get a new frame.  Waits for commits where those free enough: one
- * waiter at a time, so that the frames go to who waits; a FREEING or RECLAIM transaction is refused
- * only when nothing is pending and nothing is promised to others.  -ENOSPC; -EROFS: opened
- * read-only; -EIO: the store is poisoned.  Never call it with a transaction open or in a read
- * section.
+ * frames: the most pages that will get a new frame.  Waits for commits where those free enough, a
+ * FREEING or RECLAIM transaction for as long as others may still give frames back.
+ * -ENOSPC; -EROFS: opened read-only; -EIO: the store is poisoned.  Never call it with a transaction
+ * open or in a read section.
  */
 int txn_begin(struct store *st, struct txn *tx, enum frame_class cls, uint64_t frames);
 /* Returns the generation that holds the change, for commit_wait(). */
@@ -40,7 +39,7 @@ uint64_t txn_end(struct txn *tx);
 
 /*
  * Read sections (store.h: F2): frames seen inside one stay as they are until it is left.  Short or
- * not, but never around a wait for a commit.
+ * not, but never around a wait for a commit, nor for a lock that somebody may hold in txn_begin().
  */
 struct read_section {
 	unsigned slot;

@@ -66,6 +66,19 @@ static UTIL_UNUSED int util_teardown(void **state)
 	return rmdir(util_dir);
 }
 
+static UTIL_UNUSED void util_swallow(void *arg, enum log_level level, const char *text)
+{
+	(void)arg;
+	(void)level;
+	(void)text;
+}
+
+/* For the rest of the test program: what it does on purpose needs no message. */
+static UTIL_UNUSED void util_quiet(void)
+{
+	log_to_function(util_swallow, NULL);
+}
+
 /* An empty image of that size at util_image. */
 static UTIL_UNUSED void image_new(uint64_t bytes)
 {
