@@ -211,6 +211,8 @@ uint64_t ptab_cost(uint64_t pages)
 
 int ptab_get_run(struct store *st, const struct ptab *pt, pgno_t pgno, uint64_t n, vpn_t *out)
 {
+	bool holes = false;
+
 	while (n) {
 		const unsigned first = (unsigned)pgno & (FANOUT - 1);
 		const uint64_t step = MIN(n, FANOUT - first);
@@ -239,11 +241,14 @@ int ptab_get_run(struct store *st, const struct ptab *pt, pgno_t pgno, uint64_t 
 			for (unsigned i = 0; i < step; i++)
 				out[i] = le64_get(((const struct node *)data)->at[first + i]);
 		}
+		for (unsigned i = 0; i < step && !holes; i++)
+			holes = !out[i];
 		pgno += step;
 		out += step;
 		n -= step;
 	}
-	return 0;
+	/* A node that the host failed to give reads as zeros and poisons the store: not to be taken for holes. */
+	return holes ? store_error(st) : 0;
 }
 
 int ptab_get(struct store *st, const struct ptab *pt, pgno_t pgno, vpn_t *out)
