@@ -538,10 +538,8 @@ void pagemap_settle(struct pagemap *pm, const struct pmfs_delta *deltas, uint64_
 			if (vpn >> PMFS_MAP_SHIFT != index)
 				break;
 			/* A frame that the page has left since is not given out before the next
-			 * commit, so that the same frame is the same contents - unless the page was
-			 * made anew in it. */
+			 * commit: the same frame is the same contents. */
 			if (!(le64_get(deltas[at].vpn) & PMFS_DELTA_NEW) ||
-			    abit_test(leaf->born, i) ||
 			    where_pfn(where_get(leaf, i)) !=
 				    where_pfn(le64_get(deltas[at].entry.where)))
 				continue;

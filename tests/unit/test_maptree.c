@@ -230,6 +230,27 @@ static void test_maptree_grows_by_levels(void **state)
 	assert_int_equal(f->tree.height, 5);
 }
 
+/* Several at once: the new nodes on the way to the old tree are nobody's change. */
+static void test_maptree_grows_by_several_levels(void **state)
+{
+	static const uint64_t grown[] = { 1, 3 << 16, UINT32_MAX };
+	struct fix *f = *state;
+	struct pmfs_delta delta;
+
+	for (unsigned int i = 0; i < LEAVES; i++)
+		f->index[i] = i < ARRAY_SIZE(grown) ? grown[i] : 1000 + i;
+	for (unsigned int i = 0; i < ARRAY_SIZE(grown); i++) {
+		le64_put(&f->entry[i][9].where, UINT64_C(1) << PMFS_MAP_PFN_BITS);
+		le64_put(&delta.vpn, (f->index[i] << PMFS_MAP_SHIFT) + 9);
+		delta.entry = f->entry[i][9];
+		change(f, &delta, 1);
+		compare(f);
+		forget(f);
+		compare(f);
+	}
+	assert_int_equal(f->tree.height, 5);
+}
+
 static void one_leaf(struct fix *f, uint64_t where, uint64_t hash)
 {
 	struct pmfs_delta delta;
@@ -355,11 +376,17 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_maptree_dense),	    TEST(test_maptree_sparse),
-		TEST(test_maptree_grows_by_levels), TEST(test_maptree_checks_entries),
-		TEST(test_maptree_checks_frames),   TEST(test_maptree_checks_frames_above),
-		TEST(test_maptree_checks_holes),    TEST(test_maptree_checks_free_pages),
-		TEST(test_maptree_damage_is_seen),  cmocka_unit_test(test_maptree_bound),
+		TEST(test_maptree_dense),
+		TEST(test_maptree_sparse),
+		TEST(test_maptree_grows_by_levels),
+		TEST(test_maptree_grows_by_several_levels),
+		TEST(test_maptree_checks_entries),
+		TEST(test_maptree_checks_frames),
+		TEST(test_maptree_checks_frames_above),
+		TEST(test_maptree_checks_holes),
+		TEST(test_maptree_checks_free_pages),
+		TEST(test_maptree_damage_is_seen),
+		cmocka_unit_test(test_maptree_bound),
 	};
 
 	return cmocka_run_group_tests(tests, util_setup, util_teardown);

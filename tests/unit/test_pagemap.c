@@ -233,9 +233,12 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_pagemap_gives_numbers_in_order),  TEST(test_pagemap_uses_numbers_again),
-		TEST(test_pagemap_scan_finds_what_is_free), TEST(test_pagemap_damaged_leaf),
-		TEST(test_pagemap_peek_keeps_nothing),	    TEST(test_pagemap_capture_is_sorted),
+		TEST(test_pagemap_gives_numbers_in_order),
+		TEST(test_pagemap_uses_numbers_again),
+		TEST(test_pagemap_scan_finds_what_is_free),
+		TEST(test_pagemap_damaged_leaf),
+		TEST(test_pagemap_peek_keeps_nothing),
+		TEST(test_pagemap_capture_is_sorted),
 	};
 
 	return cmocka_run_group_tests(tests, util_setup, util_teardown);
