@@ -9,6 +9,7 @@
 
 #include "base/bits.h"
 #include "config.h"
+#include "ctl/text.h"
 
 static const char *version_note = "";
 
@@ -57,26 +58,6 @@ static json_t *envelope(struct cli *cli, bool ok)
 	return obj;
 }
 
-/* A message may quote a name that is not UTF-8: "?" stands for such bytes. */
-static json_t *message_string(const char *text)
-{
-	json_t *s = json_string(text);
-	char *copy;
-
-	if (s)
-		return s;
-	copy = strdup(text);
-	if (!copy)
-		return NULL;
-	for (char *at = copy; *at; at++) {
-		if (*at & 0x80)
-			*at = '?';
-	}
-	s = json_string(copy);
-	free(copy);
-	return s;
-}
-
 int cli_fail_data(struct cli *cli, int status, const char *code, json_t *data, const char *text)
 {
 	json_t *obj;
@@ -89,7 +70,7 @@ int cli_fail_data(struct cli *cli, int status, const char *code, json_t *data, c
 			json_object_set_new(obj, "data", data);
 		json_object_set_new(
 			obj, "error",
-			json_pack("{s:s, s:o}", "code", code, "message", message_string(text)));
+			json_pack("{s:s, s:o}", "code", code, "message", text_json(text)));
 		json_object_set(obj, "warnings", cli->warnings);
 		print_json(obj);
 	} else {
@@ -138,7 +119,7 @@ static void warn_text(struct cli *cli, const char *text)
 	fflush(stdout);
 	if (!cli->quiet)
 		fprintf(stderr, "%s: %s\n", cli->prog, text);
-	json_array_append_new(cli->warnings, message_string(text));
+	json_array_append_new(cli->warnings, text_json(text));
 }
 
 void cli_warn(struct cli *cli, const char *fmt, ...)

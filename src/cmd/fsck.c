@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "cmd/cli.h"
 #include "cmd/image.h"
+#include "ctl/text.h"
 
 static const char usage_text[] =
 	"usage: fsck.pmfs [-n] IMAGE     check, change nothing\n"
@@ -46,17 +47,32 @@ struct check {
 static void finding(void *arg, const char *what)
 {
 	struct check *ck = arg;
+	json_t *item;
 
 	ck->findings++;
-	if (ck->cli->json)
-		cli_line(ck->cli, "item", json_pack("{s:s}", "finding", what));
-	else if (!ck->cli->quiet)
-		printf("%s\n", what);
+	if (ck->cli->json) {
+		item = json_object();
+		text_set(item, "finding", what);
+		cli_line(ck->cli, "item", item);
+	} else if (!ck->cli->quiet) {
+		/* One line, whatever a name in the image has in it. */
+		for (; *what; what++)
+			putchar((unsigned char)*what < ' ' || *what == 127 ? '?' : *what);
+		putchar('\n');
+	}
 }
 
 static int fail(struct cli *cli, int status, int outcome, const char *text)
 {
 	return cli_fail_data(cli, status, outcome_code(outcome), NULL, text);
+}
+
+static json_t *summary(const struct check *ck, const char *path)
+{
+	json_t *data = json_pack("{s:I}", "findings", ck->findings);
+
+	text_set(data, "image", path);
+	return data;
 }
 
 /* What keeps an image from being opened is damage, too, when it is in the image. */
@@ -71,13 +87,12 @@ static int open_failed(struct check *ck, const char *path, int rc, const struct 
 	finding(ck, err->text);
 	snprintf(text, sizeof(text), "%s is damaged and can't be opened", path);
 	return cli_fail_data(ck->cli, FSCK_DAMAGED, outcome_code(OUTCOME_DAMAGED),
-			     json_pack("{s:s, s:I}", "image", path, "findings", ck->findings),
-			     text);
+			     summary(ck, path), text);
 }
 
 static int conclude(struct check *ck, const char *path, int rc)
 {
-	json_t *data = json_pack("{s:s, s:I}", "image", path, "findings", ck->findings);
+	json_t *data = summary(ck, path);
 	char text[512];
 
 	if (rc < 0) {

@@ -10,6 +10,7 @@
 #include "base/units.h"
 #include "cmd/cli.h"
 #include "cmd/image.h"
+#include "ctl/text.h"
 
 static const char usage_text[] =
 	"usage: mkfs.pmfs IMAGE [--size SIZE] [--label NAME] [--force]\n"
@@ -28,6 +29,7 @@ static int make(struct cli *cli, const char *path, struct store_format *how)
 {
 	char text[UNITS_BUF];
 	struct store_error err;
+	json_t *data;
 	int rc;
 
 	if (!how->limit_bytes)
@@ -45,8 +47,10 @@ static int make(struct cli *cli, const char *path, struct store_format *how)
 	if (!cli->json && !cli->quiet)
 		printf("%s is an empty pmfs that may grow to %s; mount it with: pmfs %s DIR\n",
 		       path, units_format_size(text, sizeof(text), how->limit_bytes), path);
-	return cli_done(cli, json_pack("{s:s, s:I, s:s}", "image", path, "size_bytes",
-				       (json_int_t)how->limit_bytes, "label", how->label));
+	data = json_pack("{s:I, s:s}", "size_bytes", (json_int_t)how->limit_bytes, "label",
+			 how->label);
+	text_set(data, "image", path);
+	return cli_done(cli, data);
 }
 
 static int parse(struct cli *cli, int opt, struct store_format *how)

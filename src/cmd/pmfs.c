@@ -29,6 +29,7 @@
 #include "ctl/report.h"
 #include "ctl/rundir.h"
 #include "ctl/server.h"
+#include "ctl/text.h"
 #include "fuse/front.h"
 #include "share/dedup.h"
 
@@ -386,8 +387,16 @@ static int serve(struct daemon *d)
 static json_t *mount_json(const char *dir, const char *source, pid_t pid, const char *volume,
 			  bool read_only)
 {
-	return json_pack("{s:s, s:s, s:I, s:s, s:b}", "dir", dir, "source", source, "pid",
-			 (json_int_t)pid, "volume", volume, "read_only", read_only);
+	json_t *m = json_object();
+
+	/* In the order in which people read them. */
+	if (!text_set(m, "dir", dir) && !text_set(m, "source", source) &&
+	    !json_object_set_new(m, "pid", json_integer(pid)) &&
+	    !json_object_set_new(m, "volume", json_string(volume)) &&
+	    !json_object_set_new(m, "read_only", json_boolean(read_only)))
+		return m;
+	json_decref(m);
+	return NULL;
 }
 
 /* The process that was started: how did it go? */

@@ -14,6 +14,7 @@
 #include "ctl/outcome.h"
 #include "ctl/pick.h"
 #include "ctl/report.h"
+#include "ctl/text.h"
 #include "share/dedup.h"
 #include "tree/fs.h"
 
@@ -433,9 +434,11 @@ static int op_snap_rename(struct ops_call *call)
 
 static int op_ping(struct ops_call *call)
 {
-	call->data = json_pack("{s:I, s:s, s:s, s:s}", "pid", (json_int_t)getpid(), "dir",
-			       call->host->mountpoint, "source", call->host->source, "version",
-			       PACKAGE_VERSION);
+	call->data =
+		json_pack("{s:I, s:s}", "pid", (json_int_t)getpid(), "version", PACKAGE_VERSION);
+	if (text_set(call->data, "dir", call->host->mountpoint) ||
+	    text_set(call->data, "source", call->host->source))
+		return call_errno(call, -ENOMEM, "answer");
 	return 0;
 }
 

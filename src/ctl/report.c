@@ -8,6 +8,7 @@
 #include "base/units.h"
 #include "config.h"
 #include "ctl/show.h"
+#include "ctl/text.h"
 #include "share/dedup.h"
 #include "tree/fs.h"
 
@@ -134,16 +135,20 @@ static json_t *report_mount(const struct ctl_host *host)
 	struct store *store = fs_store(host->fs);
 	const uint8_t *id = store_uuid(store);
 	char uuid[40], *at = uuid, created[UNITS_BUF];
+	json_t *m;
 
 	for (int i = 0; i < 16; i++)
 		at += sprintf(at, "%s%02x", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "",
 			      id[i]);
 	units_format_rfc3339(created, sizeof(created), (int64_t)store_created_ns(store));
-	return OBJECT({"dir", json_string(host->mountpoint)}, {"source", json_string(host->source)},
-		      {"pid", number((uint64_t)getpid())}, {"volume", json_string("live")},
-		      {"read_only", json_boolean(fs_read_only(host->fs))},
-		      {"label", json_string(store_label(store))}, {"uuid", json_string(uuid)},
-		      {"created", json_string(created)}, {"version", json_string(PACKAGE_VERSION)});
+	m = OBJECT({"pid", number((uint64_t)getpid())}, {"volume", json_string("live")},
+		   {"read_only", json_boolean(fs_read_only(host->fs))}, {"uuid", json_string(uuid)},
+		   {"created", json_string(created)}, {"version", json_string(PACKAGE_VERSION)});
+	if (m && !text_set(m, "dir", host->mountpoint) && !text_set(m, "source", host->source) &&
+	    !text_set(m, "label", store_label(store)))
+		return m;
+	json_decref(m);
+	return NULL;
 }
 
 json_t *report_status(const struct ctl_host *host)

@@ -19,6 +19,7 @@
 
 #include "base/log.h"
 #include "ctl/mountinfo.h"
+#include "ctl/text.h"
 
 #define INFO_MAX 65536
 
@@ -87,16 +88,6 @@ static int open_dir_at(int at, const char *name)
 	return fd < 0 ? -errno : fd;
 }
 
-static bool copy_string(char *out, size_t size, const json_t *obj, const char *key)
-{
-	const char *s = json_string_value(json_object_get(obj, key));
-
-	if (!s || strlen(s) >= size)
-		return false;
-	memcpy(out, s, strlen(s) + 1);
-	return true;
-}
-
 static int decode_info(const json_t *obj, struct rundir_info *out)
 {
 	const char *dev = json_string_value(json_object_get(obj, "dev"));
@@ -108,9 +99,9 @@ static int decode_info(const json_t *obj, struct rundir_info *out)
 	out->pid = (pid_t)pid;
 	out->dev = makedev(major_no, minor_no);
 	out->read_only = json_is_true(json_object_get(obj, "read_only"));
-	if (!copy_string(out->dir, sizeof(out->dir), obj, "dir") ||
-	    !copy_string(out->source, sizeof(out->source), obj, "source") ||
-	    !copy_string(out->volume, sizeof(out->volume), obj, "volume"))
+	if (!text_get(obj, "dir", out->dir, sizeof(out->dir)) ||
+	    !text_get(obj, "source", out->source, sizeof(out->source)) ||
+	    !text_get(obj, "volume", out->volume, sizeof(out->volume)))
 		return -EUCLEAN;
 	return 0;
 }
@@ -294,11 +285,12 @@ int rundir_publish(struct rundir *rd, const struct rundir_info *info)
 	int fd, rc = 0;
 
 	snprintf(dev, sizeof(dev), "%u:%u", major(info->dev), minor(info->dev));
-	obj = json_pack("{s:i, s:s%, s:s%, s:s, s:b, s:s}", "pid", (int)getpid(), "dir", info->dir,
-			strlen(info->dir), "source", info->source, strlen(info->source), "dev", dev,
-			"read_only", info->read_only, "volume", info->volume);
-	if (!obj)
-		return -EILSEQ; /* a path that is not UTF-8 can't be told in JSON */
+	obj = json_pack("{s:i, s:s, s:b, s:s}", "pid", (int)getpid(), "dev", dev, "read_only",
+			info->read_only, "volume", info->volume);
+	if (!obj || text_set(obj, "dir", info->dir) || text_set(obj, "source", info->source)) {
+		json_decref(obj);
+		return -ENOMEM;
+	}
 	fd = openat(rd->fd, "info.json.new", O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC,
 		    0644);
 	f = fd < 0 ? NULL : fdopen(fd, "w");

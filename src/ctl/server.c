@@ -18,6 +18,7 @@
 #include "base/thread.h"
 #include "ctl/ops.h"
 #include "ctl/outcome.h"
+#include "ctl/text.h"
 #include "ctl/wire.h"
 
 #define IDLE_MS	     30000 /* for a client's whole request */
@@ -48,19 +49,6 @@ struct server {
 };
 
 /* ------------------------------------------------------------------ one connection */
-
-static json_t *safe_string(char *text)
-{
-	json_t *s = json_string(text);
-
-	if (s)
-		return s;
-	for (; *text; text++) {
-		if (*text & 0x80)
-			*text = '?';
-	}
-	return json_string(text);
-}
 
 static int conn_write(struct conn *c, json_t *line)
 {
@@ -94,18 +82,15 @@ static void set_busy(struct conn *c, bool busy)
 	mutex_unlock(&c->out);
 }
 
-static json_t *error_reply(int status, char *message)
+static json_t *error_reply(int status, const char *message)
 {
 	return json_pack("{s:b, s:{s:s, s:o, s:i}}", "ok", 0, "error", "code", outcome_code(status),
-			 "message", safe_string(message), "exit", status);
+			 "message", text_json(message), "exit", status);
 }
 
 static int refuse(struct conn *c, int status, const char *text)
 {
-	char message[256];
-
-	snprintf(message, sizeof(message), "%s", text);
-	return conn_write(c, error_reply(status, message));
+	return conn_write(c, error_reply(status, text));
 }
 
 static int answer(struct conn *c, const json_t *request)
@@ -176,7 +161,7 @@ static void *conn_main(void *arg)
 
 /* ------------------------------------------------------------------ listening */
 
-static void turn_away(int fd, char *text)
+static void turn_away(int fd, const char *text)
 {
 	json_t *reply = error_reply(OUTCOME_BUSY, text);
 
@@ -204,7 +189,7 @@ static struct conn *find_slot(struct server *sv, uint32_t uid, unsigned int *of_
 
 static void welcome(struct server *sv, int fd)
 {
-	char many[] = "too many requests are being worked on; try again later";
+	static const char many[] = "too many requests are being worked on; try again later";
 	struct ucred peer;
 	socklen_t len = sizeof(peer);
 	unsigned int of_user;

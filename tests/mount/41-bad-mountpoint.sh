@@ -3,6 +3,7 @@
 # Nothing to mount on, or no way to mount: one line, the right exit status, no daemon left.
 # shellcheck source=tests/mount/lib.sh
 . "$(dirname "$0")/lib.sh"
+need python3
 M=$T/mnt
 mkdir "$M"
 make_image "$T/img" 64M
@@ -38,6 +39,21 @@ expect_ok pmfs-ctl df "$T/a b\\c	d\"e"
 expect_ok pmfs --json
 umount "$T/a b\\c	d\"e"
 none_left
+
+say 'with a name that is not UTF-8: JSON has a twin of it'
+odd=$T/$(printf 'odd-\377')
+mkdir "$odd"
+cp "$T/img" "$odd/img"
+expect_ok pmfs "$odd/img" "$odd"
+expect_ok pmfs-ctl status "$odd" --json
+python3 -c 'import base64, json, os, sys
+m = json.load(open(sys.argv[1]))["data"]["mount"]
+assert base64.b64decode(m["dir_base64"]) == os.fsencode(sys.argv[2]), m' "$OUT" "$odd" || fail 'the twin is not right'
+expect_ok pmfs --json
+expect_text dir_base64 "$OUT"
+expect_ok pmfs-snap create "$odd" in-an-odd-place
+umount "$odd"
+check_image "$odd/img"
 
 say 'over a directory that has something in it, and under a second mount'
 mkdir "$M/below"
