@@ -17,26 +17,34 @@
 #include "ctl/rundir.h"
 
 #define STEP_MS 50
-/* A process that ends has no open files any more while its locks last, so nobody seems to hold
- * them. */
-#define WAIT_NOBODY_MS 2000
-#define GIB	       (UINT64_C(1) << 30)
+/*
+ * A daemon that has let go since we asked has no runtime directory any more, and a process that
+ * ends has no open files while its locks last: for a moment a stranger or nobody seems to hold the
+ * image.
+ */
+#define WAIT_STRANGER_MS 500
+#define WAIT_NOBODY_MS	 2000
+#define GIB		 (UINT64_C(1) << 30)
 
 /* After -EBUSY: wait a little and return true when trying again makes sense; else the words are in
  * err. */
-static bool may_retry(const char *path, struct store_error *err, unsigned int *waited_ms)
+static bool may_retry(const char *path, struct store_error *err,
+		      unsigned int waited_ms[HOLDER_KINDS])
 {
 	const struct timespec step = {.tv_nsec = STEP_MS * 1000 * 1000};
 	enum rundir_holder kind;
+	unsigned int limit;
 	struct rundir_info holder;
 	char comm[20] = "", name[32]; /* the kernel keeps 15 bytes of a name */
 	FILE *f;
 
 	kind = rundir_holder(err->holder, &holder);
-	if ((kind == HOLDER_LEAVING && *waited_ms < IMAGE_WAIT_MS) ||
-	    (err->holder <= 0 && *waited_ms < WAIT_NOBODY_MS)) {
+	limit = kind == HOLDER_LEAVING ? IMAGE_WAIT_MS
+		: err->holder <= 0     ? WAIT_NOBODY_MS
+				       : WAIT_STRANGER_MS;
+	if (kind != HOLDER_MOUNTED && waited_ms[kind] < limit) {
 		nanosleep(&step, NULL);
-		*waited_ms += STEP_MS;
+		waited_ms[kind] += STEP_MS;
 		return true;
 	}
 	switch (kind) {
@@ -51,7 +59,7 @@ static bool may_retry(const char *path, struct store_error *err, unsigned int *w
 			 "does not let go of it",
 			 path, err->holder);
 		return false;
-	case HOLDER_STRANGER:
+	default:
 		break;
 	}
 	snprintf(name, sizeof(name), "/proc/%d/comm", err->holder);
@@ -85,13 +93,13 @@ static void say(const char *path, int rc, struct store_error *err)
 
 int image_open_fs(struct fs **out, const struct fs_config *cfg, struct store_error *err)
 {
-	unsigned int waited = 0;
+	unsigned int waited[HOLDER_KINDS] = {0};
 	int rc;
 
 	do {
 		memset(err, 0, sizeof(*err));
 		rc = fs_open(out, cfg, err);
-	} while (rc == -EBUSY && may_retry(cfg->store.path, err, &waited));
+	} while (rc == -EBUSY && may_retry(cfg->store.path, err, waited));
 	if (rc)
 		say(cfg->store.path ? cfg->store.path : "ram", rc, err);
 	return rc;
@@ -99,13 +107,13 @@ int image_open_fs(struct fs **out, const struct fs_config *cfg, struct store_err
 
 int image_open_store(struct store **out, const struct store_config *cfg, struct store_error *err)
 {
-	unsigned int waited = 0;
+	unsigned int waited[HOLDER_KINDS] = {0};
 	int rc;
 
 	do {
 		memset(err, 0, sizeof(*err));
 		rc = store_open(out, cfg, err);
-	} while (rc == -EBUSY && may_retry(cfg->path, err, &waited));
+	} while (rc == -EBUSY && may_retry(cfg->path, err, waited));
 	if (rc)
 		say(cfg->path, rc, err);
 	return rc;
@@ -113,13 +121,13 @@ int image_open_store(struct store **out, const struct store_config *cfg, struct 
 
 int image_format(const char *path, const struct store_format *how, struct store_error *err)
 {
-	unsigned int waited = 0;
+	unsigned int waited[HOLDER_KINDS] = {0};
 	int rc;
 
 	do {
 		memset(err, 0, sizeof(*err));
 		rc = store_format(path, how, err);
-	} while (rc == -EBUSY && may_retry(path, err, &waited));
+	} while (rc == -EBUSY && may_retry(path, err, waited));
 	if (rc)
 		say(path, rc, err);
 	return rc;

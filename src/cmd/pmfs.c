@@ -423,6 +423,20 @@ static int wait_for_daemon(struct daemon *d, int fd, pid_t pid)
 			d->source);
 }
 
+/*
+ * Close what was inherited behind stderr, but for fd, which has a new number then: a lock or a pipe
+ * of the caller's must not stay open for as long as the mount lasts.
+ */
+static int keep_only(int fd)
+{
+	const int first = STDERR_FILENO + 1;
+
+	if (fd != first)
+		dup3(fd, first, O_CLOEXEC);
+	close_range((unsigned int)first + 1, ~0u, 0);
+	return first;
+}
+
 static int start(struct daemon *d)
 {
 	int fds[2], status;
@@ -441,8 +455,7 @@ static int start(struct daemon *d)
 		close(fds[1]);
 		return wait_for_daemon(d, fds[0], pid);
 	}
-	close(fds[0]);
-	d->status_pipe = fds[1];
+	d->status_pipe = keep_only(fds[1]);
 	setsid();
 	if (chdir("/"))
 		log_warn("can't change to /: %s", strerror(errno));

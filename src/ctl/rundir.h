@@ -62,6 +62,7 @@ enum rundir_holder {
 	HOLDER_STRANGER, /* no pmfs daemon that we can see: mkfs, fsck, another program */
 	HOLDER_MOUNTED,	 /* a daemon with a mount: *out is filled in */
 	HOLDER_LEAVING,	 /* a daemon that has no mount: on its way out, or just starting */
+	HOLDER_KINDS
 };
 enum rundir_holder rundir_holder(pid_t pid, struct rundir_info *out);
 

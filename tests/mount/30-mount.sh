@@ -11,7 +11,9 @@ say 'an image is made on request only, and mounted in the background'
 expect_fail 5 pmfs "$T/new.img" "$M"
 expect_text 'there is no image'
 [ ! -e "$T/new.img" ] || fail 'the image was made all the same'
+exec 7>"$T/lock"
 expect_ok pmfs "$T/new.img" "$M" --create --size 64M
+exec 7>&-
 [ ! -s "$OUT" ] || fail 'pmfs says something when it has worked'
 is_mounted "$M" || fail 'not mounted'
 DAEMON=$(daemon_of "$M")
@@ -24,6 +26,7 @@ for fd in 0 1 2; do
 	expect_equal "$(readlink "/proc/$DAEMON/fd/$fd")" /dev/null "descriptor $fd"
 done
 expect_equal "$(readlink "/proc/$DAEMON/cwd")" / 'directory'
+! ls -l "/proc/$DAEMON/fd" | grep -qF "$T/lock" || fail "it keeps a file of its caller's open"
 
 say 'the list, for people and for scripts'
 expect_ok pmfs
