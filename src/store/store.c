@@ -153,9 +153,10 @@ static int pick_slot(struct region *rg, struct super_slots *slots, unsigned *pic
 			*pick = i;
 			return 0;
 		}
-		log_warn("generation %llu is not complete (page %llu): the one before it is used",
+		log_warn("generation %llu is not complete (page %llu)%s",
 			 (unsigned long long)slots->slot[i].super.generation,
-			 (unsigned long long)bad);
+			 (unsigned long long)bad,
+			 i + 1 < slots->count ? ": the one before it is used" : "");
 		if (!first) {
 			first = rc;
 			(void)fail(err, rc,
