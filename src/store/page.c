@@ -10,6 +10,9 @@
 #include "base/log.h"
 #include "store/store_impl.h"
 
+/* Pages that are made in one go. */
+#define NEW_RUN 64u
+
 static const uint8_t zeros[PMFS_PAGE_SIZE] __attribute__((aligned(PMFS_PAGE_SIZE)));
 
 static unsigned int slot_of(vpn_t vpn)
@@ -190,6 +193,54 @@ int page_new(struct txn *tx, const void *contents, vpn_t *out)
 	rc = pagemap_add(&tx->st->pm, pfn, out);
 	if (rc && pfn != PFN_NONE)
 		frames_drop(tx->st->fr, pfn, true);
+	return rc;
+}
+
+/* Write n frames, those that stand in a row in one go. */
+static int write_runs(struct store *st, const pfn_t *pfn, uint64_t n, const uint8_t *from)
+{
+	for (uint64_t at = 0; at < n;) {
+		uint64_t run = 1;
+		int rc;
+
+		while (at + run < n && pfn[at + run] == pfn[at] + run)
+			run++;
+		rc = region_write(st->rg, pfn[at], 0, from + at * PMFS_PAGE_SIZE, run * PMFS_PAGE_SIZE);
+		if (rc)
+			return store_fail(st, "writing pages", rc);
+		at += run;
+	}
+	return 0;
+}
+
+int page_new_run(struct txn *tx, const void *contents, uint64_t n, vpn_t *out, uint64_t *made)
+{
+	const uint8_t *from = contents;
+	struct store *st = tx->st;
+	pfn_t pfn[NEW_RUN];
+	int rc = 0;
+
+	*made = 0;
+	while (!rc && *made < n) {
+		const uint64_t want = MIN(n - *made, NEW_RUN);
+		uint64_t taken = 0, added = 0;
+
+		while (!rc && taken < want) {
+			rc = take(tx, &pfn[taken]);
+			taken += !rc;
+		}
+		if (!rc)
+			rc = write_runs(st, pfn, taken, from + *made * PMFS_PAGE_SIZE);
+		while (!rc && added < taken) {
+			rc = pagemap_add(&st->pm, pfn[added], &out[*made]);
+			if (!rc) {
+				added++;
+				++*made;
+			}
+		}
+		while (added < taken)
+			frames_drop(st->fr, pfn[added++], true);
+	}
 	return rc;
 }
 

@@ -30,6 +30,12 @@
  */
 int page_new(struct txn *tx, const void *contents, vpn_t *out);
 
+/*
+ * n new pages at once, as page_new() would make them one after the other: neighbouring frames are written in one go.
+ * *made: how many there are, also after an error; out[] has room for n.
+ */
+int page_new_run(struct txn *tx, const void *contents, uint64_t n, vpn_t *out, uint64_t *made);
+
 /* A new page with the contents of another, count 1.  For P2. */
 int page_copy(struct txn *tx, vpn_t from, vpn_t *out);
 

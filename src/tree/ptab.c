@@ -521,44 +521,51 @@ int ptab_write(struct txn *tx, struct ptab *pt, const struct ptab_ops *ops, pgno
 	return old ? page_unref(tx, old, NULL) : 0;
 }
 
+/* Is the page of this entry the tree's own, to be written where it is?  1, 0, an error. */
+static int is_own(struct txn *tx, le64 entry)
+{
+	uint64_t refs = 0;
+	int rc;
+
+	if (!le64_get(entry))
+		return 0;
+	rc = live_refs(tx->st, le64_get(entry), &refs);
+	return rc ? rc : refs == 1;
+}
+
 /* Whole pages in one node.  *written counts what is done also when it fails. */
 static int write_node(struct txn *tx, struct ptab *pt, vpn_t node, pgno_t pgno, uint64_t n,
 		      const uint8_t *buf, uint64_t *written, uint64_t *added)
 {
 	le64 e[FANOUT];
-	vpn_t gone[FANOUT];
-	uint64_t ngone = 0, changed = 0, done_pages = 0, fresh = 0;
-	int rc, err;
+	vpn_t gone[FANOUT], made[FANOUT];
+	uint64_t ngone = 0, changed = 0, at = 0, fresh = 0;
+	int rc, own, err;
 
 	rc = entries(tx->st, pt, node, pgno, n, e);
 	if (rc)
 		return rc;
-	for (; done_pages < n; done_pages++) {
-		const uint8_t *from = buf + done_pages * PMFS_PAGE_SIZE;
-		const vpn_t old = le64_get(e[done_pages]);
-		uint64_t refs = 0;
-		vpn_t vpn;
+	while (!rc && at < n) {
+		uint64_t run = 0, done_pages = 0;
 
-		if (old) {
-			rc = live_refs(tx->st, old, &refs);
-			if (rc)
-				break;
-		}
-		if (refs == 1) {
-			rc = page_write(tx, old, 0, from, PMFS_PAGE_SIZE);
-			if (rc)
-				break;
+		/* Pages that get a new frame go together: they are neighbours there, too. */
+		while (at + run < n && (own = is_own(tx, e[at + run])) == 0)
+			run++;
+		if (!run) {
+			rc = own < 0 ? own : page_write(tx, le64_get(e[at]), 0, buf + at * PMFS_PAGE_SIZE,
+							PMFS_PAGE_SIZE);
+			at += !rc;
 			continue;
 		}
-		rc = page_new(tx, from, &vpn);
-		if (rc)
-			break;
-		le64_put(&e[done_pages], vpn);
-		changed = done_pages + 1;
-		if (old)
-			gone[ngone++] = old;
-		else
-			fresh++;
+		rc = page_new_run(tx, buf + at * PMFS_PAGE_SIZE, run, made, &done_pages);
+		for (uint64_t i = 0; i < done_pages; i++, at++) {
+			if (le64_get(e[at]))
+				gone[ngone++] = le64_get(e[at]);
+			else
+				fresh++;
+			le64_put(&e[at], made[i]);
+			changed = at + 1;
+		}
 	}
 	if (changed) {
 		err = put_entries(tx, pt, node, pgno, changed, e);
@@ -570,7 +577,7 @@ static int write_node(struct txn *tx, struct ptab *pt, vpn_t node, pgno_t pgno, 
 		if (err && !rc)
 			rc = err;
 	}
-	*written += done_pages;
+	*written += at;
 	*added += fresh;
 	return rc;
 }

@@ -403,11 +403,60 @@ static void test_page_failed_write_poisons(void **state)
 	check_clean(st);
 }
 
+/* Many at once are as good as one after the other; a host that fails leaves none of the failing step. */
+static void test_page_run_is_many_pages(void **state)
+{
+	enum { N = 150 };
+	struct store *st = *state;
+	static uint8_t contents[N * PMFS_PAGE_SIZE];
+	vpn_t vpn[N];
+	uint64_t made = 99, written;
+	struct store_stats before, after;
+	struct txn tx;
+
+	for (size_t i = 0; i < N; i++)
+		memset(contents + i * PMFS_PAGE_SIZE, (int)i + 1, PMFS_PAGE_SIZE);
+	store_stat(st, &before);
+	written = region_written(store_region(st));
+	assert_int_equal(txn_begin(st, &tx, FRAME_NORMAL, N), 0);
+	assert_int_equal(page_new_run(&tx, contents, N, vpn, &made), 0);
+	assert_int_equal(made, N);
+	assert_int_equal(tx.promised, 0);
+	txn_end(&tx);
+	assert_int_equal(region_written(store_region(st)) - written, sizeof(contents));
+	for (size_t i = 0; i < N; i++) {
+		uint8_t buf[PMFS_PAGE_SIZE];
+		struct page_info info = info_of(st, vpn[i]);
+
+		assert_int_equal(info.refs, 1);
+		assert_true(info.dirty);
+		assert_int_equal(page_read(st, vpn[i], 0, buf, sizeof(buf)), 0);
+		assert_memory_equal(buf, contents + i * PMFS_PAGE_SIZE, sizeof(buf));
+	}
+	store_stat(st, &after);
+	assert_int_equal(after.pages, before.pages + N);
+	assert_int_equal(after.frames.used, before.frames.used + N);
+
+	if (fault_arm("region.write", 2, EIO) == -EOPNOTSUPP)
+		return; /* a build without failure points */
+	assert_int_equal(txn_begin(st, &tx, FRAME_NORMAL, N), 0);
+	assert_int_equal(page_new_run(&tx, contents, N, vpn, &made), -EIO);
+	txn_end(&tx);
+	fault_reset();
+	assert_true(made < N);
+	store_stat(st, &after);
+	assert_int_equal(after.pages, before.pages + N + made);
+	assert_int_equal(after.frames.used, before.frames.used + N + made);
+	store_abandon(st);
+	*state = NULL;
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_page_lives_while_it_is_pointed_at),
+		TEST(test_page_run_is_many_pages),
 		TEST(test_page_hole_gets_a_frame_when_written),
 		TEST(test_page_moves_once_in_a_generation),
 		TEST(test_page_got_in_a_section_stays),
