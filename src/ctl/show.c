@@ -85,7 +85,8 @@ void show_dedup(FILE *f, const json_t *dedup)
 		row(f, "dedup", "%s, %.1f %%", state,
 		    json_number_value(json_object_get(dedup, "percent")));
 	else
-		row(f, "dedup", "%s, %" PRIu64 " passes done", state, number(dedup, "full_scans"));
+		row(f, "dedup", "%s, %" PRIu64 " pass%s done", state, number(dedup, "full_scans"),
+		    number(dedup, "full_scans") == 1 ? "" : "es");
 	if (running && number(dedup, "bytes_per_second"))
 		row(f, "  speed", "%s/s, %s left",
 		    units_format_size(buf, sizeof(buf), number(dedup, "bytes_per_second")),
