@@ -527,10 +527,13 @@ static int op_dedup_wait(struct ops_call *call)
 	int rc;
 
 	while ((rc = dedup_wait(call->host->dedup, PROGRESS_MS)) == -ETIMEDOUT) {
+		if (call->given_up(call->arg))
+			return call_fail(call, OUTCOME_INTERRUPTED, "nobody waits any more");
 		line = report_dedup(call->host);
-		if (line)
-			json_object_set_new(line, "type", json_string("progress"));
-		if (!line || call->given_up(call->arg) || call->send(call->arg, line))
+		if (!line)
+			return call_errno(call, -ENOMEM, "tell how far dedup is");
+		json_object_set_new(line, "type", json_string("progress"));
+		if (call->send(call->arg, line))
 			return call_fail(call, OUTCOME_INTERRUPTED, "nobody waits any more");
 	}
 	if (rc)
