@@ -540,7 +540,7 @@ static int write_node(struct txn *tx, struct ptab *pt, vpn_t node, pgno_t pgno, 
 	le64 e[FANOUT];
 	vpn_t gone[FANOUT], made[FANOUT];
 	uint64_t ngone = 0, changed = 0, at = 0, fresh = 0;
-	int rc, own, err;
+	int rc, own = 0, err;
 
 	rc = entries(tx->st, pt, node, pgno, n, e);
 	if (rc)
