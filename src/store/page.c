@@ -35,6 +35,13 @@ static bool flag(const _Atomic uint64_t *map, unsigned int i)
 	return (atomic_load_explicit(&map[i / 64], memory_order_acquire) >> (i % 64)) & 1;
 }
 
+/* The frame that the page has now needs no check.  Caller holds the leaf's lock. */
+static void set_verified(struct map_leaf *leaf, unsigned int i)
+{
+	atomic_fetch_or_explicit(&leaf->verified[i / 64], UINT64_C(1) << (i % 64),
+				 memory_order_release);
+}
+
 /* A page that has not been looked at since the image was opened: P4.  The caller keeps its frame
  * from being reused. */
 static int page_check(struct store *st, struct map_leaf *leaf, vpn_t vpn, pfn_t *pfn)
@@ -50,6 +57,9 @@ static int page_check(struct store *st, struct map_leaf *leaf, vpn_t vpn, pfn_t 
 	where = where_of(leaf, i);
 	want = leaf->hash[i];
 	known = flag(leaf->verified, i);
+	/* Zeros need no proof, and whatever replaces them is written by us (G4). */
+	if (where_refs(where) && where_pfn(where) == PFN_NONE)
+		set_verified(leaf, i);
 	mutex_unlock(lock);
 	*pfn = where_pfn(where);
 	if (!where_refs(where))
@@ -72,8 +82,7 @@ static int page_check(struct store *st, struct map_leaf *leaf, vpn_t vpn, pfn_t 
 	}
 	mutex_lock(lock);
 	if (where_pfn(where_of(leaf, i)) == *pfn)
-		atomic_fetch_or_explicit(&leaf->verified[i / 64], UINT64_C(1) << (i % 64),
-					 memory_order_release);
+		set_verified(leaf, i);
 	mutex_unlock(lock);
 	return 0;
 }
