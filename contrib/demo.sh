@@ -37,6 +37,11 @@ wait_gone() {
 	done
 }
 
+# The one that serves our mount; there may be others on this machine.
+daemon() {
+	pmfs --json | grep -o "\"dir\":\"$work/tree\"[^}]*" | grep -o '"pid":[0-9]*' | cut -d: -f2
+}
+
 work=$(mktemp -d "${TMPDIR:-/tmp}/pmfs-demo.XXXXXX")
 pid=''
 cleanup() {
@@ -69,7 +74,7 @@ fi
 say "1. An image file, mounted like any other directory"
 mkdir tree
 show pmfs store.pmfs tree --create --size 4G
-pid=$(pmfs --json | sed -n "s|.*\"dir\": *\"$work/tree\".*\"pid\": *\([0-9]*\).*|\1|p")
+pid=$(daemon)
 df -h --output=fstype,size,used,avail,target tree | sed "s|$work/||"
 
 say "2. Ordinary files, from any program"
@@ -107,11 +112,10 @@ echo "the copies are still equal, and each can be changed without the others"
 say "7. kill -9, and nothing that was synced is lost"
 echo "written and synced" >tree/letter
 show sync tree/letter
-[ -n "$pid" ] || pid=$(pgrep -n -f "pmfs store.pmfs tree")
 show kill -9 "$pid"
 fusermount3 -uz tree
 show pmfs store.pmfs tree
-pid=$(pmfs --json | sed -n "s|.*\"dir\": *\"$work/tree\".*\"pid\": *\([0-9]*\).*|\1|p")
+pid=$(daemon)
 show cat tree/letter
 show umount tree
 wait_gone
