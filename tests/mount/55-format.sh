@@ -70,4 +70,5 @@ PY
 if "$reader" "$T/bad" extract "$T/out-bad" 2>"$ERR"; then
 	fail "a damaged image was read without a word"
 fi
-expect_text "checksum"
+# Where the newest slots carry small commits, it is they that do not hold what they prove.
+grep -qE 'checksum|no valid superblock' "$ERR" || fail "$(cat "$ERR")"
