@@ -2,11 +2,13 @@
 /*
  * fs_check(): one walk over all volumes.
  *
- * The live volume is looked at whole.  Then come the snapshots from the newest to the oldest, each as a difference to the one before:
- * only pages of inodes and of directories in which the two differ are read, and what is known for each inode (links, subdirectories,
- * ...) is brought from the one state to the other.  A record that did not change and that no changed directory names needs no second
- * look, so each snapshot is checked as fully as the live volume, at the price of what is its own.  What is not: the order of a snapshot's
- * list of free inodes, which nobody follows; and a directory of which one page has changed is checked whole.
+ * The live volume is looked at whole.  Then come the snapshots from the newest to the oldest, each
+ * as a difference to the one before: only pages of inodes and directories in which the two differ
+ * are read, and what is known of each inode (links, subdirectories and so on) is brought from the
+ * one state to the other.  A record that did not change and that no changed directory names needs
+ * no second look, so each snapshot is checked as fully as the live volume, at the price of what is
+ * its own.  What is not: the order of a snapshot's list of free inodes, which nobody follows.  A
+ * directory of which one page has changed is checked whole.
  * Of a dying volume only pointers are counted: the reclaimer has begun to take it apart.
  */
 #include <dirent.h>
@@ -27,19 +29,19 @@
 #include "tree/itable.h"
 #include "tree/xattr.h"
 
-#define FINDINGS_KEPT 1000u  /* of one volume; the others are counted */
-#define MISMATCHES_NAMED 64u /* pages with a wrong count whose owner is looked for */
-#define PATHS_FOUND 200u
-#define PATH_DEPTH 64u
+#define FINDINGS_KEPT	 1000u /* of one volume; the others are counted */
+#define MISMATCHES_NAMED 64u   /* pages with a wrong count whose owner is looked for */
+#define PATHS_FOUND	 200u
+#define PATH_DEPTH	 64u
 
 /* What the directories of the volume say about an inode. */
 struct named {
-	uint32_t links;    /* entries, but for the orphan directory's */
-	uint32_t orphan;   /* entries there */
-	uint32_t types;    /* sum of the types that all of these say */
-	uint32_t subdirs;  /* entries in it that are directories */
-	uint64_t parents;  /* sum of the directories that name it */
-	uint64_t mark;     /* path_leads_up() */
+	uint32_t links;	  /* entries, but for the orphan directory's */
+	uint32_t orphan;  /* entries there */
+	uint32_t types;	  /* sum of the types that all of these say */
+	uint32_t subdirs; /* entries in it that are directories */
+	uint64_t parents; /* sum of the directories that name it */
+	uint64_t mark;	  /* path_leads_up() */
 };
 
 struct finding {
@@ -61,19 +63,21 @@ struct check {
 	uint64_t findings;
 
 	struct check_pages cp;
-	struct volume *vol;   /* the one being looked at, NULL: the volume table */
-	uint64_t ino;         /* and the inode whose tables are walked, 0: the inode file */
-	bool count_only;      /* pointers and nothing else */
-	bool quiet;           /* the second pass, which only looks for owners */
-	bool broken;          /* the volume could not be read everywhere: what it says about links means nothing */
+	struct volume *vol; /* the one being looked at, NULL: the volume table */
+	uint64_t ino;	    /* and the inode whose tables are walked, 0: the inode file */
+	bool count_only;    /* pointers and nothing else */
+	bool quiet;	    /* the second pass, which only looks for owners */
+	bool broken; /* the volume could not be read everywhere: what it says about links means
+			nothing */
 
-	struct named *named;  /* per inode number */
-	uint64_t inos;        /* numbers below it are in `named` */
-	uint64_t *touched;    /* bitmap: what changed from the volume before */
+	struct named *named; /* per inode number */
+	uint64_t inos;	     /* numbers below it are in `named` */
+	uint64_t *touched;   /* bitmap: what changed from the volume before */
 	uint64_t used, data_pages;
 	uint64_t marks, marks_before;
-	uint64_t reads_left;  /* of pages in differences; an image that was made to has no end of them */
-	unsigned paths_left;  /* how many findings still get a path */
+	uint64_t reads_left; /* of pages in differences; an image that was made to has no end of
+				them */
+	unsigned paths_left; /* how many findings still get a path */
 
 	struct finding *kept;
 	size_t n_kept;
@@ -106,7 +110,7 @@ static int keep(struct check *ck, uint64_t ino, pgno_t at, const char *text)
 	if (!more)
 		return -ENOMEM;
 	ck->kept = more;
-	more[ck->n_kept] = (struct finding){ ino, at, strdup(text) };
+	more[ck->n_kept] = (struct finding){ino, at, strdup(text)};
 	if (!more[ck->n_kept].text)
 		return -ENOMEM;
 	ck->n_kept++;
@@ -189,7 +193,7 @@ static int name_matches(void *arg, const struct dir_entry *de)
 
 static bool name_in(struct check *ck, uint64_t dir, uint64_t ino, char name[PMFS_NAME_MAX + 1])
 {
-	struct name_search ns = { .ino = ino };
+	struct name_search ns = {.ino = ino};
 	struct inode in;
 	bool there;
 
@@ -299,7 +303,8 @@ static void dir_page_says(struct check *ck, uint64_t dir, const union dir_page *
 			continue;
 		if (rec.ino >= ck->inos) {
 			if (sign > 0)
-				found(ck, dir, "an entry names inode %" PRIu64 ", which can't be", rec.ino);
+				found(ck, dir, "an entry names inode %" PRIu64 ", which can't be",
+				      rec.ino);
 			continue;
 		}
 		nm = &ck->named[rec.ino];
@@ -319,8 +324,9 @@ static void dir_page_says(struct check *ck, uint64_t dir, const union dir_page *
 }
 
 /*
- * Read one side of a difference; what can't be read is taken for zeros, by this volume and then by the one after.  Every page comes into
- * a volume and goes out of one once or a few times, so there is an end of reading.
+ * Read one side of a difference; what can't be read is taken for zeros, by this volume and then by
+ * the one after.  Every page comes into a volume and goes out of one once or a few times, so there
+ * is an end of reading.
  */
 static int side_read(struct check *ck, vpn_t vpn, pgno_t at, void *page, bool mine)
 {
@@ -345,12 +351,13 @@ static int side_read(struct check *ck, vpn_t vpn, pgno_t at, void *page, bool mi
 	return MIN(rc, 0);
 }
 
-/* Of two tables walked together, one may be lower: its root then stands in for the first child of a node that is not there. */
+/* Of two tables walked together, one may be lower: its root then stands in for the first child of a
+ * node that is not there. */
 static struct ptab child_of(const struct ptab *pt, uint32_t level, const le64 *entry, size_t i)
 {
 	if (pt->height == level)
-		return (struct ptab){ le64_get(entry[i]), level - 1 };
-	return i ? (struct ptab){ VPN_NONE, 0 } : *pt;
+		return (struct ptab){le64_get(entry[i]), level - 1};
+	return i ? (struct ptab){VPN_NONE, 0} : *pt;
 }
 
 static bool same(const struct ptab *a, const struct ptab *b)
@@ -358,8 +365,8 @@ static bool same(const struct ptab *a, const struct ptab *b)
 	return a->root == b->root && (!a->root || a->height == b->height);
 }
 
-static int dir_diff(struct check *ck, uint64_t dir, const struct ptab *now, const struct ptab *before,
-		    uint32_t level, pgno_t at)
+static int dir_diff(struct check *ck, uint64_t dir, const struct ptab *now,
+		    const struct ptab *before, uint32_t level, pgno_t at)
 {
 	union {
 		le64 entry[PMFS_PTAB_FANOUT];
@@ -371,7 +378,8 @@ static int dir_diff(struct check *ck, uint64_t dir, const struct ptab *now, cons
 		return 0;
 	rc = side_read(ck, now->height == level ? now->root : VPN_NONE, at, &a, true);
 	if (!rc)
-		rc = side_read(ck, before->height == level ? before->root : VPN_NONE, at, &b, false);
+		rc = side_read(ck, before->height == level ? before->root : VPN_NONE, at, &b,
+			       false);
 	if (rc)
 		return rc;
 	if (!level) {
@@ -396,16 +404,18 @@ static struct ptab dir_table(const struct pmfs_inode *rec)
 	const struct ptab pt = ptab_decode(&rec->data);
 
 	if (!S_ISDIR(le32_get(rec->mode)) || !ptab_valid(&pt))
-		return (struct ptab){ VPN_NONE, 0 };
+		return (struct ptab){VPN_NONE, 0};
 	return pt;
 }
 
 static int inode_contents(struct check *ck, struct inode *in, const struct pmfs_inode *rec,
 			  const struct pmfs_inode *before)
 {
-	const bool known_dir = S_ISDIR(le32_get(before->mode)) && rec->size.raw == before->size.raw &&
+	const bool known_dir = S_ISDIR(le32_get(before->mode)) &&
+			       rec->size.raw == before->size.raw &&
 			       !memcmp(&rec->data, &before->data, sizeof(rec->data));
-	const bool known_xattr = before->mode.raw && rec->xattr_size.raw == before->xattr_size.raw &&
+	const bool known_xattr = before->mode.raw &&
+				 rec->xattr_size.raw == before->xattr_size.raw &&
 				 !memcmp(&rec->xattr, &before->xattr, sizeof(rec->xattr));
 	int rc = 0;
 
@@ -435,7 +445,8 @@ static void behind_size(struct check *ck, const struct inode *in)
 		found(ck, in->ino, "behind its end there are bytes that are not zero");
 	if (in->flags & PMFS_INODE_STALE)
 		return;
-	while (ck->reads_left && !ptab_seek(ck->fs->st, &in->data, at, true, &at) && at != PGNO_END) {
+	while (ck->reads_left && !ptab_seek(ck->fs->st, &in->data, at, true, &at) &&
+	       at != PGNO_END) {
 		ck->reads_left--;
 		if (!ptab_get(ck->fs->st, &in->data, at, &vpn) && vpn &&
 		    !page_read(ck->fs->st, vpn, 0, page, sizeof(page)) &&
@@ -447,11 +458,12 @@ static void behind_size(struct check *ck, const struct inode *in)
 	}
 }
 
-/* A record in a page that is met for the first time; `before` is what the volume before had in its place. */
+/* A record in a page that is met for the first time; `before` is what the volume before had in its
+ * place. */
 static int record_first(struct check *ck, uint64_t ino, const struct pmfs_inode *rec,
 			const struct pmfs_inode *before)
 {
-	struct inode in = { .vol = ck->vol, .ino = ino };
+	struct inode in = {.vol = ck->vol, .ino = ino};
 	const struct ptab data = ptab_decode(&rec->data), xattr = ptab_decode(&rec->xattr);
 	const uint32_t mode = le32_get(rec->mode);
 	struct check_tally td, tx;
@@ -570,8 +582,8 @@ static int inodes_diff(struct check *ck, const struct ptab *now, const struct pt
 /* ------------------------------------------------------------------ does it fit together? */
 
 /*
- * Does a directory's way up end at the root?  A way that somebody has gone before in this volume need not be gone again: if it was a
- * circle, that has been said.
+ * Does a directory's way up end at the root?  A way that somebody has gone before in this volume
+ * need not be gone again: if it was a circle, that has been said.
  */
 static bool path_leads_up(struct check *ck, uint64_t ino)
 {
@@ -636,8 +648,9 @@ static void inode_fits(struct check *ck, uint64_t ino)
 	if (nm->types != (nm->links + nm->orphan) * IFTODT(mode))
 		found(ck, ino, "a directory says that it is of another type");
 	if (ino >= PMFS_INO_FIRST && nm->orphan != (nlink ? 0 : 1))
-		found(ck, ino, nlink ? "it has links and is among the deleted files" :
-				       "it has no links and is not among the deleted files");
+		found(ck, ino,
+		      nlink ? "it has links and is among the deleted files"
+			    : "it has no links and is not among the deleted files");
 	if (S_ISDIR(mode) && nlink) {
 		directory_fits(ck, ino, &rec);
 		return;
@@ -672,7 +685,8 @@ static int free_list_fits(struct check *ck)
 		}
 	}
 	if (n != want)
-		found(ck, 0, "%" PRIu64 " inodes are on the list of free ones, and %" PRIu64 " are free",
+		found(ck, 0,
+		      "%" PRIu64 " inodes are on the list of free ones, and %" PRIu64 " are free",
 		      n, want);
 out:
 	free(seen);
@@ -687,10 +701,11 @@ static int volume_fits(struct check *ck)
 		found(ck, 0, "it says that inode %" PRIu64 " was used, and there is none",
 		      vol->next_ino - 1);
 	if (ck->used != vol->inodes_used)
-		found(ck, 0, "it has %" PRIu64 " inodes and says %" PRIu64, ck->used, vol->inodes_used);
+		found(ck, 0, "it has %" PRIu64 " inodes and says %" PRIu64, ck->used,
+		      vol->inodes_used);
 	if (ck->data_pages != vol->data_pages)
-		found(ck, 0, "its files have %" PRIu64 " pages and it says %" PRIu64, ck->data_pages,
-		      vol->data_pages);
+		found(ck, 0, "its files have %" PRIu64 " pages and it says %" PRIu64,
+		      ck->data_pages, vol->data_pages);
 	ck->marks_before = ck->marks;
 	for (uint64_t ino = bit_find_set(ck->touched, ck->inos, 1); ino < ck->inos;
 	     ino = bit_find_set(ck->touched, ck->inos, ino + 1))
@@ -715,7 +730,8 @@ static int volume_check(struct check *ck, struct volume *vol, const struct ptab 
 	}
 	if (ck->touched)
 		memset(ck->touched, 0, BITMAP_WORDS(ck->inos) * sizeof(*ck->touched));
-	rc = inodes_diff(ck, &vol->inodes, before, MAX(vol->inodes.height, before->height), 0, true);
+	rc = inodes_diff(ck, &vol->inodes, before, MAX(vol->inodes.height, before->height), 0,
+			 true);
 	if (!rc && !ck->count_only && !ck->broken)
 		rc = volume_fits(ck);
 	if (!ck->quiet)
@@ -736,7 +752,7 @@ static int newest_first(const void *a, const void *b)
 
 static int volumes_walk(struct check *ck, struct volume **vols, size_t n)
 {
-	const struct ptab none = { VPN_NONE, 0 };
+	const struct ptab none = {VPN_NONE, 0};
 	const struct ptab *before = &none;
 	struct check_tally tally;
 	int rc;
@@ -754,7 +770,8 @@ static int volumes_walk(struct check *ck, struct volume **vols, size_t n)
 	return rc;
 }
 
-/* Room for what is said about inodes.  A number that was used has or had its place in a page, so there are not more of them. */
+/* Room for what is said about inodes.  A number that was used has or had its place in a page, so
+ * there are not more of them. */
 static int named_new(struct check *ck, struct volume **vols, size_t n)
 {
 	const uint64_t most = (ck->cp.limit + 1) * PMFS_INODES_PER_PAGE;
@@ -789,7 +806,7 @@ static int count_is_wrong(void *arg, vpn_t vpn, uint64_t refs, uint64_t met)
 	if (!more)
 		return -ENOMEM;
 	ck->wrong = more;
-	more[ck->n_wrong++] = (struct mismatch){ vpn, refs, met, false };
+	more[ck->n_wrong++] = (struct mismatch){vpn, refs, met, false};
 	return 0;
 }
 
@@ -806,8 +823,9 @@ static void owner_found(void *arg, pgno_t at, vpn_t vpn)
 			continue;
 		mm->said = true;
 		snprintf(text, sizeof(text),
-			 "page %" PRIu64 " has %" PRIu64 " pointers, and the page map says %" PRIu64, vpn,
-			 mm->met, mm->refs);
+			 "page %" PRIu64 " has %" PRIu64
+			 " pointers, and the page map says %" PRIu64,
+			 vpn, mm->met, mm->refs);
 		ck->findings++;
 		say(ck, ck->ino, at, text);
 	}
@@ -835,15 +853,17 @@ static int counts_fit(struct check *ck, struct volume **vols, size_t n)
 		rc = volumes_walk(ck, vols, n);
 	}
 	if (ck->more_wrong) {
-		snprintf(text, sizeof(text), "%" PRIu64 " pages more have a wrong number of pointers",
-			 ck->more_wrong);
+		snprintf(text, sizeof(text),
+			 "%" PRIu64 " pages more have a wrong number of pointers", ck->more_wrong);
 		ck->findings++;
 		ck->bad(ck->arg, text);
 	}
 	if (ck->lost) {
-		snprintf(text, sizeof(text),
-			 "%" PRIu64 " pages are in use, and nothing points at them; the first is page %" PRIu64,
-			 ck->lost, ck->first_lost);
+		snprintf(
+			text, sizeof(text),
+			"%" PRIu64
+			" pages are in use, and nothing points at them; the first is page %" PRIu64,
+			ck->lost, ck->first_lost);
 		ck->findings++;
 		ck->bad(ck->arg, text);
 	}
@@ -876,7 +896,7 @@ static int volumes_all(struct fs *fs, struct volume ***out, size_t *n)
 
 int fs_check(struct fs *fs, bool data, void (*bad)(void *arg, const char *what), void *arg)
 {
-	struct check ck = { .fs = fs, .bad = bad, .arg = arg, .paths_left = PATHS_FOUND };
+	struct check ck = {.fs = fs, .bad = bad, .arg = arg, .paths_left = PATHS_FOUND};
 	struct volume **vols;
 	size_t n;
 	int rc;

@@ -15,8 +15,8 @@
 #define ROLE_BAD 0x80u
 
 struct memo_entry {
-	vpn_t vpn; /* 0: free */
-	uint64_t pages;  /* below it, each pointer to one counts */
+	vpn_t vpn;	 /* 0: free */
+	uint64_t pages;	 /* below it, each pointer to one counts */
 	uint64_t weight; /* pages and nodes that a walk over it would meet, itself too */
 };
 
@@ -54,7 +54,7 @@ static int memo_put(struct check_memo *memo, vpn_t vpn, uint64_t pages, uint64_t
 		memo->at = more;
 		memo->size = size;
 	}
-	*memo_slot(memo->at, memo->size, vpn) = (struct memo_entry){ vpn, pages, weight };
+	*memo_slot(memo->at, memo->size, vpn) = (struct memo_entry){vpn, pages, weight};
 	memo->used++;
 	return 0;
 }
@@ -127,8 +127,9 @@ __attribute__((format(printf, 3, 4))) static void found(struct check_pages *cp, 
 static const char *kind_name(unsigned role)
 {
 	static const char *const names[] = {
-		[CHECK_DATA] = "contents", [CHECK_DIR] = "a directory", [CHECK_XATTR] = "attributes",
-		[CHECK_INODES] = "inodes", [CHECK_ROWS] = "the volume table",
+		[CHECK_DATA] = "contents",	   [CHECK_DIR] = "a directory",
+		[CHECK_XATTR] = "attributes",	   [CHECK_INODES] = "inodes",
+		[CHECK_ROWS] = "the volume table",
 	};
 
 	return names[role & 7];
@@ -153,9 +154,9 @@ static int unreadable(struct check_pages *cp, vpn_t vpn, pgno_t at, int rc)
 	if (rc == -ENOMEM)
 		return rc;
 	found(cp, at, "page %" PRIu64 " %s", vpn,
-	      rc == -EBADMSG ? "is damaged: its contents do not match their hash" :
-	      rc == -EUCLEAN ? "does not exist" :
-			       "can't be read from the image");
+	      rc == -EBADMSG   ? "is damaged: its contents do not match their hash"
+	      : rc == -EUCLEAN ? "does not exist"
+			       : "can't be read from the image");
 	cp->role[vpn] |= ROLE_BAD;
 	cp->incomplete = true;
 	return 1;
@@ -230,7 +231,7 @@ static int walk(struct check_pages *cp, vpn_t vpn, uint32_t height, enum check_k
 {
 	le64 entry[PMFS_PTAB_FANOUT];
 	const uint64_t span = UINT64_C(1) << (PMFS_PTAB_SHIFT * (height ? height - 1 : 0));
-	struct check_tally here = { .weight = 1, .whole = true };
+	struct check_tally here = {.weight = 1, .whole = true};
 	enum check_seen seen;
 	int rc;
 
@@ -267,7 +268,7 @@ int check_table(struct check_pages *cp, const struct ptab *pt, enum check_kind k
 {
 	int rc = 0;
 
-	*out = (struct check_tally){ .whole = true };
+	*out = (struct check_tally){.whole = true};
 	if (!ptab_valid(pt)) {
 		found(cp, PGNO_END, "the root of its table is impossible");
 		cp->incomplete = true;
@@ -275,7 +276,8 @@ int check_table(struct check_pages *cp, const struct ptab *pt, enum check_kind k
 	} else if (pt->root) {
 		rc = walk(cp, pt->root, pt->height, kind, 0, out);
 	}
-	/* Only contents may be in one table twice.  Somebody who walks this one would not come to an end. */
+	/* Only contents may be in one table twice.  Somebody who walks this one would not come to
+	 * an end. */
 	if (!rc && kind != CHECK_DATA && out->weight > cp->limit) {
 		found(cp, PGNO_END, "its table goes in circles");
 		out->whole = false;
@@ -305,7 +307,7 @@ static int compare_page(void *arg, vpn_t vpn, const struct page_info *info)
 int check_compare(struct check_pages *cp,
 		  int (*fn)(void *arg, vpn_t vpn, uint64_t refs, uint64_t met), void *arg)
 {
-	struct compare cmp = { cp, fn, arg };
+	struct compare cmp = {cp, fn, arg};
 
 	return store_each_page(cp->st, 0, cp->limit, compare_page, &cmp);
 }

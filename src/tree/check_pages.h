@@ -2,8 +2,9 @@
 /*
  * check_pages.h - the part of a check that knows pages and tables, but not what they mean.
  *
- * It counts every pointer that it is shown.  A page is looked into the first time a pointer leads to it and never again, so the
- * work is the number of pages, whatever the number of volumes that share them.  Memory: 5 bytes for each page of the image.
+ * It counts every pointer that it is shown.  A page is looked into the first time a pointer leads
+ * to it and never again, so the work is the number of pages, whatever the number of volumes that
+ * share them.  Memory: 5 bytes for each page of the image.
  */
 #ifndef PMFS_TREE_CHECK_PAGES_H
 #define PMFS_TREE_CHECK_PAGES_H
@@ -17,14 +18,15 @@ struct check_memo;
 
 struct check_pages {
 	struct store *st;
-	bool data;         /* compare every page with its hash */
+	bool data; /* compare every page with its hash */
 	vpn_t limit;
-	uint32_t *count;   /* per page: pointers met */
-	uint8_t *role;     /* per page: what it was met as, 0: not yet */
+	uint32_t *count;	 /* per page: pointers met */
+	uint8_t *role;		 /* per page: what it was met as, 0: not yet */
 	struct check_memo *memo; /* pages below the nodes that were looked into */
-	bool incomplete;   /* something could not be read: what it points at was not counted */
-	uint64_t *watch;   /* NULL, or pages that owner() wants to hear of */
-	/* What was found, in words that go behind the name of whose page it is; at: page of the file, or PGNO_END. */
+	bool incomplete; /* something could not be read: what it points at was not counted */
+	uint64_t *watch; /* NULL, or pages that owner() wants to hear of */
+	/* What was found, in words that go behind the name of whose page it is; at: page of the
+	 * file, or PGNO_END. */
 	void (*bad)(void *arg, pgno_t at, const char *what);
 	void (*owner)(void *arg, pgno_t at, vpn_t vpn);
 	void *arg;
@@ -38,16 +40,17 @@ int check_pages_reset(struct check_pages *cp);
 
 enum check_seen { CHECK_FIRST, CHECK_AGAIN, CHECK_BAD };
 
-/* Count a pointer to a page of a table: height 0 is a page, more a node. An error stops the check (-ENOMEM). */
+/* Count a pointer to a page of a table: height 0 is a page, more a node. An error stops the check
+ * (-ENOMEM). */
 int check_visit(struct check_pages *cp, vpn_t vpn, enum check_kind kind, uint32_t height, pgno_t at,
 		enum check_seen *seen);
 /* Read a page that was visited; 1: it can't be read, which is a finding, the first time. */
 int check_read(struct check_pages *cp, vpn_t vpn, pgno_t at, void *page);
 /* What a table has below its root. */
 struct check_tally {
-	uint64_t pages;  /* that are not holes; one that is in it twice counts twice */
+	uint64_t pages;	 /* that are not holes; one that is in it twice counts twice */
 	uint64_t weight; /* pages and nodes that somebody who walks it meets */
-	bool whole;      /* all of it could be read, and makes sense */
+	bool whole;	 /* all of it could be read, and makes sense */
 };
 /* Count all pointers of a table. */
 int check_table(struct check_pages *cp, const struct ptab *pt, enum check_kind kind,

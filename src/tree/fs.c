@@ -120,7 +120,8 @@ int fs_statfs(struct fs *fs, struct fs_statfs *out)
 	mutex_lock(&fs->live->lock);
 	inodes_used = fs->live->inodes_used;
 	mutex_unlock(&fs->live->lock);
-	/* What was given up and waits for a commit is as good as free: who needs it gets it by waiting. */
+	/* What was given up and waits for a commit is as good as free: who needs it gets it by
+	 * waiting. */
 	busy = st.frames.used < st.frames.limit ? st.frames.used : st.frames.limit;
 	out->blocks = st.frames.limit;
 	out->free = st.frames.limit - busy;

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * fs.h - a filesystem: what the FUSE front, the control channel and the tools call.  The door to this layer.
+ * fs.h - a filesystem: what the FUSE front, the control channel and the tools call.  The door to
+ * this layer.
  *
- * Nodes are named by id (volume << 48 | inode number).  Ids come from fs_lookup() and the calls that create; each such answer counts as
- * one lookup, and the id stays good until fs_forget() has given all of them back, also when its name is removed.
- * Permissions are the kernel's business (default_permissions); what is checked here is what the kernel leaves to a filesystem.
- * Snapshots are read-only: every change there is -EROFS.
+ * Nodes are named by id (volume << 48 | inode number).  Ids come from fs_lookup() and the calls
+ * that create; each such answer counts as one lookup, and the id stays good until fs_forget() has
+ * given all of them back, also when its name is removed. Permissions are the kernel's business
+ * (default_permissions); what is checked here is what the kernel leaves to a filesystem. Snapshots
+ * are read-only: every change there is -EROFS.
  *
- * All calls are thread safe and return 0, a count or a negative errno.  Names need not be terminated and are any bytes but '/' and 0.
+ * All calls are thread safe and return 0, a count or a negative errno.  Names need not be
+ * terminated and are any bytes but '/' and 0.
  */
 #ifndef PMFS_TREE_FS_H
 #define PMFS_TREE_FS_H
@@ -22,23 +25,24 @@ struct fs;
 
 struct fs_config {
 	struct store_config store; /* relief is filled in here */
-	bool background;           /* reclaim thread */
-	uint32_t root_uid, root_gid, root_mode; /* of the root directory when the image is new; mode 0: 0755 */
+	bool background;	   /* reclaim thread */
+	/* Of the root directory when the image is new; mode 0: 0755. */
+	uint32_t root_uid, root_gid, root_mode;
 };
 
 int fs_open(struct fs **out, const struct fs_config *cfg, struct store_error *err);
-int fs_close(struct fs *fs);    /* the error of the last commit */
+int fs_close(struct fs *fs);	/* the error of the last commit */
 void fs_abandon(struct fs *fs); /* as kill -9 would; tests */
 struct store *fs_store(struct fs *fs);
 bool fs_read_only(const struct fs *fs);
 uint64_t fs_root(const struct fs *fs); /* node id of the live root */
 
 struct fs_attr {
-	uint64_t id;         /* node id */
-	uint64_t ino;        /* st_ino: the number in the live volume, the node id in a snapshot */
+	uint64_t id;  /* node id */
+	uint64_t ino; /* st_ino: the number in the live volume, the node id in a snapshot */
 	uint64_t generation;
 	uint32_t mode, nlink, uid, gid;
-	uint32_t rdev;       /* makedev() of the host */
+	uint32_t rdev;	       /* makedev() of the host */
 	uint64_t size, blocks; /* bytes; 512-byte units */
 	struct timespec atime, mtime, ctime, btime;
 };
@@ -49,61 +53,84 @@ struct fs_cred {
 
 /* ------------------------------------------------------------------ names */
 
-int fs_lookup(struct fs *fs, uint64_t dir, const char *name, size_t len, struct fs_attr *out); /* "." and ".." too */
+/* "." and ".." too. */
+int fs_lookup(struct fs *fs, uint64_t dir, const char *name, size_t len, struct fs_attr *out);
 void fs_forget(struct fs *fs, uint64_t id, uint64_t n);
-/* Regular files, fifos, sockets, devices by mode.  A setgid directory gives its group (and to directories the bit). */
-int fs_mknod(struct fs *fs, uint64_t dir, const char *name, size_t len, uint32_t mode, uint32_t rdev, const struct fs_cred *cred, struct fs_attr *out);
-int fs_mkdir(struct fs *fs, uint64_t dir, const char *name, size_t len, uint32_t mode, const struct fs_cred *cred, struct fs_attr *out);
-int fs_symlink(struct fs *fs, uint64_t dir, const char *name, size_t len, const char *target, const struct fs_cred *cred, struct fs_attr *out);
-int fs_tmpfile(struct fs *fs, uint64_t dir, uint32_t mode, const struct fs_cred *cred, struct fs_attr *out); /* nlink 0; fs_link() names it */
-int fs_link(struct fs *fs, uint64_t id, uint64_t dir, const char *name, size_t len, struct fs_attr *out); /* -EMLINK at 2^32 - 2 */
+/* Regular files, fifos, sockets, devices by mode.  A setgid directory gives its group (and to
+ * directories the bit). */
+int fs_mknod(struct fs *fs, uint64_t dir, const char *name, size_t len, uint32_t mode,
+	     uint32_t rdev, const struct fs_cred *cred, struct fs_attr *out);
+int fs_mkdir(struct fs *fs, uint64_t dir, const char *name, size_t len, uint32_t mode,
+	     const struct fs_cred *cred, struct fs_attr *out);
+int fs_symlink(struct fs *fs, uint64_t dir, const char *name, size_t len, const char *target,
+	       const struct fs_cred *cred, struct fs_attr *out);
+/* nlink 0; fs_link() names it. */
+int fs_tmpfile(struct fs *fs, uint64_t dir, uint32_t mode, const struct fs_cred *cred,
+	       struct fs_attr *out);
+/* -EMLINK at 2^32 - 2. */
+int fs_link(struct fs *fs, uint64_t id, uint64_t dir, const char *name, size_t len,
+	    struct fs_attr *out);
 int fs_unlink(struct fs *fs, uint64_t dir, const char *name, size_t len);
 int fs_rmdir(struct fs *fs, uint64_t dir, const char *name, size_t len);
 /* flags: RENAME_NOREPLACE, RENAME_EXCHANGE; others -EINVAL. */
-int fs_rename(struct fs *fs, uint64_t dir, const char *name, size_t len, uint64_t new_dir, const char *new_name, size_t new_len, unsigned flags);
+int fs_rename(struct fs *fs, uint64_t dir, const char *name, size_t len, uint64_t new_dir,
+	      const char *new_name, size_t new_len, unsigned flags);
 ssize_t fs_readlink(struct fs *fs, uint64_t id, char *buf, size_t size);
 
 struct fs_dirent {
 	const char *name; /* zero terminated; valid during the call */
 	size_t name_len;
-	uint64_t ino;     /* as st_ino */
-	uint64_t id;      /* node id, for fs_getattr_dirent(); 0 for ".." of a snapshot's root */
-	uint8_t type;     /* DT_* */
-	uint64_t next;    /* cookie to go on with after this entry */
+	uint64_t ino;  /* as st_ino */
+	uint64_t id;   /* node id, for fs_getattr_dirent(); 0 for ".." of a snapshot's root */
+	uint8_t type;  /* DT_* */
+	uint64_t next; /* cookie to go on with after this entry */
 };
-/* From cookie (0: the start) on, "." and ".." first.  fn: not 0 ends the walk, and its entry was not taken.  Returns 0 at the end, else what fn returned.
- * fn runs without locks, so it may look up what it is told. */
-int fs_readdir(struct fs *fs, uint64_t dir, uint64_t cookie, int (*fn)(void *arg, const struct fs_dirent *de), void *arg);
+/* From cookie (0: the start) on, "." and ".." first.  fn: not 0 ends the walk, and its entry was
+ * not taken.  Returns 0 at the end, else what fn returned. fn runs without locks, so it may look up
+ * what it is told. */
+int fs_readdir(struct fs *fs, uint64_t dir, uint64_t cookie,
+	       int (*fn)(void *arg, const struct fs_dirent *de), void *arg);
 
 /* ------------------------------------------------------------------ attributes */
 
 int fs_getattr(struct fs *fs, uint64_t id, struct fs_attr *out);
 
 enum {
-	FS_SET_MODE = 1, FS_SET_UID = 2, FS_SET_GID = 4, FS_SET_SIZE = 8,
-	FS_SET_ATIME = 16, FS_SET_MTIME = 32, FS_SET_CTIME = 64,
-	FS_SET_ATIME_NOW = 128, FS_SET_MTIME_NOW = 256,
-	FS_SET_KILL_PRIV = 512, /* clear setuid, setgid (if group executable) and security.capability along */
+	FS_SET_MODE = 1,
+	FS_SET_UID = 2,
+	FS_SET_GID = 4,
+	FS_SET_SIZE = 8,
+	FS_SET_ATIME = 16,
+	FS_SET_MTIME = 32,
+	FS_SET_CTIME = 64,
+	FS_SET_ATIME_NOW = 128,
+	FS_SET_MTIME_NOW = 256,
+	FS_SET_KILL_PRIV = 512, /* clear setuid, setgid (if group executable), capabilities along */
 };
 struct fs_setattr {
 	uint32_t mode, uid, gid;
 	uint64_t size;
 	struct timespec atime, mtime, ctime;
 };
-/* ctime is stamped unless given; a new size stamps mtime unless given; chown kills privileges as chown(2) does when FS_SET_KILL_PRIV is set. */
-int fs_setattr(struct fs *fs, uint64_t id, unsigned mask, const struct fs_setattr *in, struct fs_attr *out);
+/* ctime is stamped unless given; a new size stamps mtime unless given; chown kills privileges as
+ * chown(2) does when FS_SET_KILL_PRIV is set. */
+int fs_setattr(struct fs *fs, uint64_t id, unsigned mask, const struct fs_setattr *in,
+	       struct fs_attr *out);
 
 /* user., trusted., security. names; others -EOPNOTSUPP.  Sizes and errors as xattr.h. */
 ssize_t fs_getxattr(struct fs *fs, uint64_t id, const char *name, void *buf, size_t size);
 ssize_t fs_listxattr(struct fs *fs, uint64_t id, char *buf, size_t size);
-int fs_setxattr(struct fs *fs, uint64_t id, const char *name, const void *value, size_t len, int flags);
+int fs_setxattr(struct fs *fs, uint64_t id, const char *name, const void *value, size_t len,
+		int flags);
 int fs_removexattr(struct fs *fs, uint64_t id, const char *name);
 
 /* ------------------------------------------------------------------ contents */
 
 /*
- * Read without copying: pieces of the region, adjacent frames joined, holes as zeros.  Between fs_read_begin() and fs_read_end() the file is locked
- * against writers and the frames stay; reply and end, nothing else.  Returns the bytes (0 at the end of the file).  max_iov pieces at most; fewer bytes then.
+ * Read without copying: pieces of the region, adjacent frames joined, holes as zeros.  Between
+ * fs_read_begin() and fs_read_end() the file is locked against writers and the frames stay; reply
+ * and end, nothing else.  Returns the bytes (0 at the end of the file).  max_iov pieces at most;
+ * fewer bytes then.
  */
 struct fs_read {
 	struct inode *in;
@@ -118,12 +145,16 @@ ssize_t fs_read(struct fs *fs, uint64_t id, uint64_t off, void *buf, size_t len)
 
 #define FS_WRITE_KILL_PRIV 1u
 /* All of it, or as much as fits (-ENOSPC only when nothing did).  -EFBIG. */
-ssize_t fs_write(struct fs *fs, uint64_t id, uint64_t off, const void *buf, size_t len, unsigned flags);
-/* mode: 0, FALLOC_FL_KEEP_SIZE, and PUNCH_HOLE or ZERO_RANGE with them as fallocate(2) allows.  A reserved page is a page of zeros with a frame of its own. */
+ssize_t fs_write(struct fs *fs, uint64_t id, uint64_t off, const void *buf, size_t len,
+		 unsigned flags);
+/* mode: 0, FALLOC_FL_KEEP_SIZE, and PUNCH_HOLE or ZERO_RANGE with them as fallocate(2) allows.  A
+ * reserved page is a page of zeros with a frame of its own. */
 int fs_fallocate(struct fs *fs, uint64_t id, int mode, uint64_t off, uint64_t len);
 int fs_seek(struct fs *fs, uint64_t id, uint64_t off, bool data, uint64_t *out); /* -ENXIO */
-/* Shares whole pages, copies the rest.  One volume or from a snapshot into the live one.  Overlap in one file -EINVAL. Returns bytes. */
-ssize_t fs_copy_range(struct fs *fs, uint64_t from, uint64_t from_off, uint64_t to, uint64_t to_off, uint64_t len);
+/* Shares whole pages, copies the rest.  One volume or from a snapshot into the live one.  Overlap
+ * in one file -EINVAL. Returns bytes. */
+ssize_t fs_copy_range(struct fs *fs, uint64_t from, uint64_t from_off, uint64_t to, uint64_t to_off,
+		      uint64_t len);
 /* All that was done to it, and its name, is durable. */
 int fs_fsync(struct fs *fs, uint64_t id, bool data_only);
 int fs_sync(struct fs *fs);
@@ -143,12 +174,14 @@ struct fs_snapshot {
 	char name[PMFS_VOL_NAME_MAX + 1];
 	char message[PMFS_VOL_MESSAGE_MAX + 1];
 };
-/* -EEXIST, -EINVAL: a bad name ("", ".", "..", "live", with '/' or a control character, not UTF-8, or starting with '@' or '-'), -ENAMETOOLONG, -EMFILE: 2^15 volumes have been. */
+/* -EEXIST, -EINVAL: a bad name ("", ".", "..", "live", with '/' or a control character, not UTF-8,
+ * or starting with '@' or '-'), -ENAMETOOLONG, -EMFILE: 2^15 volumes have been. */
 int fs_snap_create(struct fs *fs, const char *name, const char *message, struct fs_snapshot *out);
 int fs_snap_find(struct fs *fs, const char *name, struct fs_snapshot *out); /* -ENOENT */
 /* In the order they were made.  fn: not 0 ends.  Runs without locks. */
 int fs_snap_each(struct fs *fs, int (*fn)(void *arg, const struct fs_snapshot *snap), void *arg);
-int fs_snap_delete(struct fs *fs, const char *name); /* gone at once and for good; its pages follow in the background */
+/* Gone at once and for good; its pages follow in the background. */
+int fs_snap_delete(struct fs *fs, const char *name);
 int fs_snap_rename(struct fs *fs, const char *name, const char *new_name);
 /* Like fs_lookup() of a snapshot's root: counts as one. */
 int fs_snap_lookup(struct fs *fs, const char *name, struct fs_attr *out);
@@ -158,13 +191,14 @@ int fs_snap_exclusive(struct fs *fs, const char *name, uint64_t *pages);
 struct fs_stats {
 	struct store_stats store;
 	uint64_t inodes_used, data_pages; /* live volume */
-	uint64_t logical_pages;           /* data pages of the live volume and all snapshots, each counted for itself */
+	uint64_t logical_pages; /* data pages of all volumes, each counted for itself */
 	uint64_t snapshots, dying, orphans, cached_inodes;
 };
 void fs_stat(struct fs *fs, struct fs_stats *out);
 
-/* Full walk: page counts, directories, link counts, sizes, free inodes, orphans.  data: hashes of data pages too.  Nothing else may run.
- * Returns the number of findings or an error that stopped it. */
+/* Full walk: page counts, directories, link counts, sizes, free inodes, orphans.  data: hashes of
+ * data pages too.  Nothing else may run. Returns the number of findings or an error that stopped
+ * it. */
 int fs_check(struct fs *fs, bool data, void (*bad)(void *arg, const char *what), void *arg);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * fs_impl.h - what the modules of this layer share of struct fs.  Nothing outside src/tree includes it.
+ * fs_impl.h - what the modules of this layer share of struct fs.  Only src/tree includes it.
  */
 #ifndef PMFS_TREE_FS_IMPL_H
 #define PMFS_TREE_FS_IMPL_H
@@ -13,37 +13,40 @@
 struct reclaim;
 
 struct fs {
-	struct store *st;    /* set once */
-	struct icache *ic;   /* set once */
-	struct reclaim *rc;  /* set once */
-	bool read_only;      /* set once */
+	struct store *st;   /* set once */
+	struct icache *ic;  /* set once */
+	struct reclaim *rc; /* set once */
+	bool read_only;	    /* set once */
 
 	uint32_t root_uid, root_gid, root_mode; /* set once */
 
-	struct mutex rename_lock;   /* LOCK_RENAME: no directory moves to another parent without it */
-	struct mutex snap_lock;     /* LOCK_SNAP: one change of the list of volumes at a time */
+	struct mutex rename_lock; /* LOCK_RENAME: no directory moves to another parent without it */
+	struct mutex snap_lock;	  /* LOCK_SNAP: one change of the list of volumes at a time */
 	struct rwlock volumes_lock; /* LOCK_VOLUMES */
-	struct volume *volumes;     /* guarded by volumes_lock; in the order of their ids */
-	struct volume **by_id;      /* guarded by volumes_lock; PMFS_VOL_ID_MAX + 1 pointers */
-	struct volume *live;        /* set once */
-	struct mutex table_lock;    /* LOCK_TABLE, after LOCK_ITABLE: guards `table` and its pages */
-	struct ptab table;          /* the volume table; guarded by table_lock */
-	uint32_t rows;              /* guarded by table_lock */
-	uint64_t next_volume;       /* guarded by table_lock */
+	struct volume *volumes;	    /* guarded by volumes_lock; in the order of their ids */
+	struct volume **by_id;	    /* guarded by volumes_lock; PMFS_VOL_ID_MAX + 1 pointers */
+	struct volume *live;	    /* set once */
+	struct mutex table_lock; /* LOCK_TABLE, after LOCK_ITABLE: guards `table` and its pages */
+	struct ptab table;	 /* the volume table; guarded by table_lock */
+	uint32_t rows;		 /* guarded by table_lock */
+	uint64_t next_volume;	 /* guarded by table_lock */
 };
 
 /* ---- attr.c: shared by file.c and name.c ---- */
-void now(struct timespec *ts); /* CLOCK_REALTIME */
+void now(struct timespec *ts);				      /* CLOCK_REALTIME */
 void inode_attr(const struct inode *in, struct fs_attr *out); /* lock held, shared is enough */
 /* Find and hold an inode that may be changed.  -EROFS: a snapshot, or the fs is read-only. */
 int inode_get_writable(struct fs *fs, uint64_t id, struct inode **out);
-/* Clear setuid, setgid and security.capability (not of directories). Own and store are the caller's; cost: its frames. */
+/* Clear setuid, setgid and security.capability (not of directories). Own and store are the
+ * caller's; cost: its frames. */
 int inode_kill_priv(struct txn *tx, struct inode *in);
 uint64_t inode_kill_cost(struct inode *in);
 /* ---- file.c ---- */
-/* Finish a truncation that a crash or a full image cut short (PMFS_INODE_STALE). Lock held exclusively, no transaction open. */
+/* Finish a truncation that a crash or a full image cut short (PMFS_INODE_STALE). Lock held
+ * exclusively, no transaction open. */
 int file_trim(struct fs *fs, struct inode *in);
-/* Set the size of a regular file (lock held exclusively, no transaction open: big truncations take several). */
+/* Set the size of a regular file (lock held exclusively, no transaction open: big truncations take
+ * several). */
 int file_set_size(struct fs *fs, struct inode *in, uint64_t size);
 /* Write a symlink's target or read it: inline when it fits, else one page. tx open, lock held. */
 int file_set_contents(struct txn *tx, struct inode *in, const void *buf, size_t len);

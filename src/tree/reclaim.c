@@ -16,7 +16,8 @@
 #include "tree/itable.h"
 
 /* C2: what a FRAME_RECLAIM transaction can always have is 64 frames. */
-#define PUNCH_COST (ITABLE_COST + VOLUME_ROW_COST + 2 * PMFS_PTAB_MAX_HEIGHT) /* of a table that goes from its end, one node per level is rewritten */
+/* Of a table that goes from its end, one node per level is rewritten. */
+#define PUNCH_COST (ITABLE_COST + VOLUME_ROW_COST + 2 * PMFS_PTAB_MAX_HEIGHT)
 #define UNNAME_COST (3 * ITABLE_COST + DIR_COST)
 #define VOLUME_COST 56u
 /* A piece of a dying volume: the way down to it, its page, a table cut in the middle, the row. */
@@ -24,8 +25,9 @@
 static_assert(PUNCH_COST <= 64 && UNNAME_COST <= 64 && VOLUME_COST <= 64, "C2");
 static_assert(PIECE_COST <= VOLUME_COST, "a step does one piece at least");
 
-#define RETRY_MS 1000   /* a step that found no space is tried again */
-#define RELIEF_WAIT_MS 20 /* somebody else is at it: see that he gets on before saying there is no space */
+#define RETRY_MS 1000 /* a step that found no space is tried again */
+/* Somebody else is at it: see that he gets on before saying that there is no space. */
+#define RELIEF_WAIT_MS 20
 
 struct reclaim {
 	struct fs *fs;
@@ -35,10 +37,10 @@ struct reclaim {
 	struct cond stepped; /* steps has changed */
 	bool kicked, stop;
 	uint64_t steps;
-	uint64_t *orphans;   /* numbers of orphans of the live volume that nobody holds */
+	uint64_t *orphans; /* numbers of orphans of the live volume that nobody holds */
 	size_t n_orphans, max_orphans;
-	bool has_thread;     /* set once */
-	pthread_t thread;    /* set once */
+	bool has_thread;  /* set once */
+	pthread_t thread; /* set once */
 };
 
 /* ------------------------------------------------------------------ orphans */
@@ -126,12 +128,12 @@ static int orphan_unname(struct fs *fs, struct inode *dir, struct inode *in, con
 }
 
 /*
- * One or two steps for an orphan that nobody holds.  wait: may wait for the orphan directory's lock.
- * 0: it is gone; 1: there is more to do; -EAGAIN: without waiting it can't be done; an error.
+ * One or two steps for an orphan that nobody holds.  wait: may wait for the orphan directory's
+ * lock. 0: it is gone; 1: there is more to do; -EAGAIN: without waiting it can't be done; an error.
  */
 static int orphan_step(struct fs *fs, uint64_t ino, bool wait)
 {
-	struct inode in = { .vol = fs->live, .ino = ino };
+	struct inode in = {.vol = fs->live, .ino = ino};
 	struct dir_entry de;
 	struct inode *dir;
 	char name[17];
@@ -185,8 +187,8 @@ void reclaim_inode(struct fs *fs, struct volume *vol, uint64_t ino)
 		orphan_push(fs->rc, ino);
 		reclaim_kick(fs);
 	} else if (rc) {
-		log_limited(LOG_LEVEL_WARN, "reclaim.orphan", "inode %" PRIu64 " can't be given back: %s",
-			    ino, strerror(-rc));
+		log_limited(LOG_LEVEL_WARN, "reclaim.orphan",
+			    "inode %" PRIu64 " can't be given back: %s", ino, strerror(-rc));
 	}
 }
 
@@ -253,7 +255,8 @@ static int drop_shared(struct txn *tx, struct volume *vol, const struct place *p
 		return -EUCLEAN;
 	if (refs == 1)
 		return 0;
-	/* The pointer goes before the count, so that an error between them leaves a page too many, not one too few. */
+	/* The pointer goes before the count, so that an error between them leaves a page too many,
+	 * not one too few. */
 	rc = place_put(tx, vol, pl, VPN_NONE);
 	if (rc)
 		return rc;
@@ -304,11 +307,12 @@ static int drop_inodes(struct txn *tx, struct volume *vol, const struct place *p
 	return err ? err : MIN(rc, 0);
 }
 
-/* The last piece of the inode file: a subtree that others share, a page of inodes, or an empty node. */
+/* The last piece of the inode file: a subtree that others share, a page of inodes, or an empty
+ * node. */
 static int drop_last(struct txn *tx, struct volume *vol, uint64_t *budget)
 {
 	le64 entry[PMFS_PTAB_FANOUT];
-	struct place pl = { VPN_NONE, 0 };
+	struct place pl = {VPN_NONE, 0};
 	vpn_t vpn = vol->inodes.root;
 	unsigned at;
 	int rc;
@@ -330,12 +334,13 @@ static int drop_last(struct txn *tx, struct volume *vol, uint64_t *budget)
 			*budget -= MIN(*budget, 1);
 			return drop_own(tx, vol, &pl, vpn);
 		}
-		pl = (struct place){ vpn, at - 1 };
+		pl = (struct place){vpn, at - 1};
 		vpn = le64_get(entry[at - 1]);
 	}
 }
 
-/* One step for a dying volume.  Locks: work held.  0, or an error that will not go away by itself but for lack of space. */
+/* One step for a dying volume.  Locks: work held.  0, or an error that will not go away by itself
+ * but for lack of space. */
 static int volume_step(struct fs *fs, struct volume *vol)
 {
 	const struct ptab before = vol->inodes;
@@ -373,7 +378,8 @@ static int any_volume_step(struct fs *fs)
 		return 0;
 	rc = volume_step(fs, vol);
 	if (rc && rc != -ENOSPC && rc != -ENOMEM && !store_error(fs->st)) {
-		log_err("the pages of a deleted snapshot (volume %" PRIu64 ") can't be given back: %s",
+		log_err("the pages of a deleted snapshot (volume %" PRIu64
+			") can't be given back: %s",
 			vol->id, strerror(-rc));
 		vol->stuck = true;
 	}
@@ -471,7 +477,8 @@ int reclaim_start(struct fs *fs, bool background)
 	fs->rc = rc;
 	err = orphans_load(rc);
 	if (err)
-		log_err("the list of deleted files can't be read, their space is not given back: %s",
+		log_err("the list of deleted files can't be read, their space is not given back: "
+			"%s",
 			strerror(-err));
 	if (!background)
 		return 0;
@@ -546,7 +553,8 @@ uint64_t reclaim_backlog(struct fs *fs)
 }
 
 /*
- * Whoever runs out of space has locks of inodes and maybe the orphan directory's, so nothing here waits for one.
+ * Whoever runs out of space has locks of inodes and maybe the orphan directory's, so nothing here
+ * waits for one.
  */
 void reclaim_relief(void *arg)
 {

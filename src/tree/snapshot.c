@@ -10,18 +10,18 @@
 /* ------------------------------------------------------------------ names */
 
 /*
- * The character at s, at most len bytes long.  Returns its bytes, 0: not UTF-8 (too long a form, a surrogate, beyond
- * U+10FFFF).
+ * The character at s, at most len bytes long.  Returns its bytes, 0: not UTF-8 (too long a form, a
+ * surrogate, beyond U+10FFFF).
  */
 static size_t utf8_next(const char *s, size_t len, uint32_t *out)
 {
-	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
+	static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
 	const unsigned char *p = (const unsigned char *)s;
-	const size_t n = p[0] < 0x80	       ? 1 :
-			 (p[0] & 0xe0) == 0xc0 ? 2 :
-			 (p[0] & 0xf0) == 0xe0 ? 3 :
-			 (p[0] & 0xf8) == 0xf0 ? 4 :
-						 0;
+	const size_t n = p[0] < 0x80		 ? 1
+			 : (p[0] & 0xe0) == 0xc0 ? 2
+			 : (p[0] & 0xf0) == 0xe0 ? 3
+			 : (p[0] & 0xf8) == 0xf0 ? 4
+						 : 0;
 	uint32_t c;
 
 	if (!n || n > len)
@@ -164,7 +164,7 @@ static int create_at_close(struct txn *tx, void *arg)
 
 int fs_snap_create(struct fs *fs, const char *name, const char *message, struct fs_snapshot *out)
 {
-	struct create cr = { 0 };
+	struct create cr = {0};
 	struct timespec ts;
 	int rc = snap_name_check(name);
 
@@ -190,8 +190,8 @@ int fs_snap_create(struct fs *fs, const char *name, const char *message, struct 
 	rc = name_taken(fs, name) ? -EEXIST : 0;
 	if (!rc)
 		rc = commit_with(fs->st, FRAME_NORMAL, VOLUME_ROW_COST, create_at_close, &cr);
-	/* Where the commit failed after the row was made, the store takes no further change, so the list
-	 * need not have what the image may or may not have. */
+	/* Where the commit failed after the row was made, the store takes no further change, so the
+	 * list need not have what the image may or may not have. */
 	if (!rc && cr.added) {
 		volume_add(cr.vol);
 		if (out)
@@ -203,7 +203,8 @@ int fs_snap_create(struct fs *fs, const char *name, const char *message, struct 
 	return rc;
 }
 
-/* Write a snapshot's row anew and follow in memory.  Locks: snap_lock held.  *generation holds the change. */
+/* Write a snapshot's row anew and follow in memory.  Locks: snap_lock held.  *generation holds the
+ * change. */
 static int snap_change(struct fs *fs, struct volume *vol, uint32_t state, const char *name,
 		       const char *message, uint64_t *generation)
 {
@@ -276,13 +277,15 @@ int fs_snap_rename(struct fs *fs, const char *name, const char *new_name)
 /* ------------------------------------------------------------------ what only one has */
 
 /*
- * A page with one pointer that is reached over pages with one pointer belongs to this snapshot alone.  Nobody changes such pages,
- * and what has more pointers is not looked into, so no lock is needed.
+ * A page with one pointer that is reached over pages with one pointer belongs to this snapshot
+ * alone.  Nobody changes such pages, and what has more pointers is not looked into, so no lock is
+ * needed.
  */
 struct exclusive {
 	struct store *st;
 	uint64_t pages;
-	uint64_t left; /* an image has no more pages than this; one that was made to goes in circles */
+	uint64_t left; /* an image has no more pages than this; one that was made to goes in circles
+			*/
 };
 
 static int exclusive_table(struct exclusive *ex, vpn_t vpn, uint32_t height, bool inodes);
@@ -331,7 +334,7 @@ static int exclusive_table(struct exclusive *ex, vpn_t vpn, uint32_t height, boo
 int fs_snap_exclusive(struct fs *fs, const char *name, uint64_t *pages)
 {
 	struct volume *vol = volume_get_by_name(fs, name);
-	struct exclusive ex = { .st = fs->st, .left = store_vpn_limit(fs->st) };
+	struct exclusive ex = {.st = fs->st, .left = store_vpn_limit(fs->st)};
 	int rc;
 
 	if (!vol)

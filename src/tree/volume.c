@@ -98,7 +98,7 @@ static const char *row_decode(const struct pmfs_volume *rec, uint64_t next_volum
 
 static void table_root_store(struct txn *tx, const struct fs *fs)
 {
-	struct pmfs_tree_root root = { 0 };
+	struct pmfs_tree_root root = {0};
 
 	le64_put(&root.table, fs->table.root);
 	le32_put(&root.height, fs->table.height);
@@ -109,7 +109,8 @@ static void table_root_store(struct txn *tx, const struct fs *fs)
 }
 
 /* Locks: table_lock held. */
-static int row_write_locked(struct txn *tx, struct fs *fs, uint32_t row, const void *rec, size_t len)
+static int row_write_locked(struct txn *tx, struct fs *fs, uint32_t row, const void *rec,
+			    size_t len)
 {
 	const struct ptab before = fs->table;
 	int rc;
@@ -156,12 +157,13 @@ int volume_store_as(struct txn *tx, struct volume *vol, uint32_t state, const ch
 
 int volume_erase_row(struct txn *tx, struct volume *vol)
 {
-	const struct pmfs_volume rec = { 0 };
+	const struct pmfs_volume rec = {0};
 
 	return row_write(tx, vol->fs, vol->row, &rec, sizeof(rec));
 }
 
-/* The lowest row that no volume has.  Locks: snap_lock held, so rows can only become free meanwhile. */
+/* The lowest row that no volume has.  Locks: snap_lock held, so rows can only become free
+ * meanwhile. */
 static int row_find(struct fs *fs, uint32_t *row)
 {
 	uint64_t *used = calloc(BITMAP_WORDS(PMFS_VOL_ID_MAX + 1), sizeof(*used));
@@ -196,7 +198,7 @@ int volume_fork(struct txn *tx, struct volume *vol)
 		rc = -EMFILE;
 		goto out;
 	}
-	rc = page_ref(tx, live->inodes.root);                   /* V1 */
+	rc = page_ref(tx, live->inodes.root); /* V1 */
 	if (rc)
 		goto out;
 	vol->row = row;
@@ -347,7 +349,7 @@ struct volume *volume_next_dying(struct fs *fs)
 /* A directory of a new image; number and generation are fixed. */
 static int make_directory(struct txn *tx, struct volume *vol, uint64_t ino, uint32_t mode)
 {
-	struct inode in = { .vol = vol, .ino = ino };
+	struct inode in = {.vol = vol, .ino = ino};
 	int rc;
 
 	in.mode = S_IFDIR | mode;
@@ -471,7 +473,8 @@ static int load_rows(struct fs *fs, uint64_t live, const char **what)
 	}
 	for (const struct volume *vol = fs->volumes; vol; vol = vol->next) {
 		if ((atomic_load(&vol->state) == PMFS_VOL_LIVE) != (vol->id == live)) {
-			*what = "the superblock and the volume table differ in which volume is live";
+			*what = "the superblock and the volume table differ in which volume is "
+				"live";
 			return -EUCLEAN;
 		}
 	}

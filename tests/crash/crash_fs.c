@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Power cuts while a filesystem is at work.  Whatever was in flight, the image opens, all its counts are right, it shows the state
- * before the commit or the one after it and nothing between, and after the commit has returned it shows the one after it.
- * PMFS_CUTS: commits for each test.  PMFS_SEED.
+ * Power cuts while a filesystem is at work.  Whatever was in flight, the image opens, all its
+ * counts are right, it shows the state before the commit or the one after it and nothing between,
+ * and after the commit has returned it shows the one after it. PMFS_CUTS: commits for each test.
+ * PMFS_SEED.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -55,7 +56,7 @@ static void random_work(uint64_t seed, bool dedup, unsigned before, unsigned eve
 	const uint64_t commits = fsfix_env("PMFS_CUTS", 40);
 	struct fsfix fx;
 
-	work = (struct random_work){ 0 };
+	work = (struct random_work){0};
 	fsfix_image(&fx, 64 * MIB);
 	fsfix_seed(&work.m.rnd, seed);
 	model_start(&work.m, &fx, dedup);
@@ -90,7 +91,8 @@ static void test_crash_fs_with_dedup(void **state)
 	random_work(2, true, 1500, 40);
 }
 
-/* ------------------------------------------------------------------ commits that write the page map */
+/* ------------------------------------------------------------------ commits that write the page
+ * map */
 
 /* So many pages change that the slot can't hold them. */
 #define BIG_PAGES 6000u
@@ -111,7 +113,8 @@ static bool big_is(struct fs *fs, uint64_t id, unsigned version)
 	uint64_t word;
 
 	for (unsigned i = 0; i < BIG_PAGES; i++)
-		if (fs_read(fs, id, (uint64_t)i * PMFS_PAGE_SIZE, &word, sizeof(word)) != sizeof(word) ||
+		if (fs_read(fs, id, (uint64_t)i * PMFS_PAGE_SIZE, &word, sizeof(word)) !=
+			    sizeof(word) ||
 		    word != big_word(version, i))
 			return false;
 	return true;
@@ -134,14 +137,15 @@ static void big_write(struct fs *fs, uint64_t id, unsigned version)
 	for (unsigned i = 0; i < BIG_PAGES; i++) {
 		for (size_t j = 0; j < PMFS_PAGE_SIZE / sizeof(uint64_t); j++)
 			page[j] = big_word(version, i);
-		assert_int_equal(fs_write(fs, id, (uint64_t)i * PMFS_PAGE_SIZE, page, sizeof(page), 0),
-				 sizeof(page));
+		assert_int_equal(
+			fs_write(fs, id, (uint64_t)i * PMFS_PAGE_SIZE, page, sizeof(page), 0),
+			sizeof(page));
 	}
 }
 
 static void test_crash_fs_big_commits(void **state)
 {
-	struct big_work w = { 0 };
+	struct big_work w = {0};
 	struct fs_stats before, after;
 	struct fsfix fx;
 
@@ -218,7 +222,7 @@ static uint64_t save_new(struct fsfix *fx, unsigned version, const char *name)
 /* Write a new file, fsync, rename it over the old one: there is always one of them, and whole. */
 static void test_crash_fs_rename_replaces_at_once(void **state)
 {
-	struct save_work w = { 0 };
+	struct save_work w = {0};
 	struct fsfix fx;
 	uint64_t id, old;
 
@@ -229,7 +233,8 @@ static void test_crash_fs_rename_replaces_at_once(void **state)
 	for (unsigned i = 1; i <= 12; i++) {
 		id = save_new(&fx, i, "config.new");
 		powercut_verify(&w.pc, save_ok, &w);
-		assert_int_equal(fs_rename(fx.fs, fx.root, "config.new", 10, fx.root, "config", 6, 0), 0);
+		assert_int_equal(
+			fs_rename(fx.fs, fx.root, "config.new", 10, fx.root, "config", 6, 0), 0);
 		fs_forget(fx.fs, old, 1);
 		old = id;
 		w.saved = i;
@@ -244,7 +249,7 @@ static void test_crash_fs_rename_replaces_at_once(void **state)
 
 struct reclaim_work {
 	struct powercut pc;
-	uint64_t kept;         /* a file that shares pages with what goes */
+	uint64_t kept; /* a file that shares pages with what goes */
 	uint8_t bytes[16 * PMFS_PAGE_SIZE];
 };
 
@@ -266,7 +271,7 @@ static void test_crash_fs_reclaim(void **state)
 {
 	static struct reclaim_work w;
 	static uint8_t buf[256 * PMFS_PAGE_SIZE];
-	struct fsfix_random rnd = { 3 };
+	struct fsfix_random rnd = {3};
 	struct fs_stats before, after;
 	struct fsfix fx;
 	char name[32];
@@ -274,7 +279,7 @@ static void test_crash_fs_reclaim(void **state)
 	int steps = 0, rc;
 
 	(void)state;
-	w = (struct reclaim_work){ 0 };
+	w = (struct reclaim_work){0};
 	fsfix_image(&fx, 128 * MIB);
 	w.kept = fsfix_file(&fx, fx.root, "kept");
 	fsfix_fill(&rnd, w.bytes, sizeof(w.bytes));

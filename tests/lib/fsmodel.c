@@ -17,17 +17,18 @@
 #include "tree/icache.h"
 #include "tree/reclaim.h"
 
-#define NAMES 24u
-#define NONE UINT32_MAX
-#define PAGE PMFS_PAGE_SIZE
+#define NAMES	  24u
+#define NONE	  UINT32_MAX
+#define PAGE	  PMFS_PAGE_SIZE
 #define XATTR_MAX 5000u
 
-/* Where the parts of a file are, and how long they get.  The second needs a table of three levels. */
-static const uint64_t part_at[MODEL_PARTS] = { 0, UINT64_C(5) << 30 };
-static const uint64_t part_max[MODEL_PARTS] = { 40 * PAGE, 6 * PAGE };
+/* Where the parts of a file are, and how long they get.  The second needs a table of three levels.
+ */
+static const uint64_t part_at[MODEL_PARTS] = {0, UINT64_C(5) << 30};
+static const uint64_t part_max[MODEL_PARTS] = {40 * PAGE, 6 * PAGE};
 
-static const char *const xattr_name[MODEL_XATTRS] = { "user.a", "user.second", "trusted.c" };
-static const struct fs_cred root_cred = { 0, 0 };
+static const char *const xattr_name[MODEL_XATTRS] = {"user.a", "user.second", "trusted.c"};
+static const struct fs_cred root_cred = {0, 0};
 
 struct blob {
 	unsigned users;
@@ -89,7 +90,7 @@ static void tree_copy(struct mtree *to, const struct mtree *from)
 	for (unsigned i = 0; i < MODEL_NODES; i++) {
 		struct mnode *n = &to->node[i];
 
-		*n = (struct mnode){ 0 };
+		*n = (struct mnode){0};
 		if (!from->node[i].mode || !from->node[i].nlink)
 			continue;
 		*n = from->node[i];
@@ -173,7 +174,8 @@ static bool is_dir(const struct mnode *n)
 
 /* ------------------------------------------------------------------ comparing */
 
-__attribute__((format(printf, 3, 4))) static bool differ(char *why, size_t size, const char *fmt, ...)
+__attribute__((format(printf, 3, 4))) static bool differ(char *why, size_t size, const char *fmt,
+							 ...)
 {
 	va_list ap;
 
@@ -183,7 +185,8 @@ __attribute__((format(printf, 3, 4))) static bool differ(char *why, size_t size,
 	return true;
 }
 
-static bool contents_differ(struct fs *fs, uint64_t id, const struct mnode *n, char *why, size_t size)
+static bool contents_differ(struct fs *fs, uint64_t id, const struct mnode *n, char *why,
+			    size_t size)
 {
 	static uint8_t want[48 * PAGE], got[48 * PAGE];
 
@@ -200,10 +203,12 @@ static bool contents_differ(struct fs *fs, uint64_t id, const struct mnode *n, c
 		if (rc < 0)
 			return differ(why, size, "reading %" PRIx64 ": %s", id, strerror((int)-rc));
 		if ((size_t)rc < take || ((size_t)rc > take && part_at[p] + (size_t)rc > n->size))
-			return differ(why, size, "reading %" PRIx64 " part %u: %zd of %zu", id, p, rc, take);
+			return differ(why, size, "reading %" PRIx64 " part %u: %zd of %zu", id, p,
+				      rc, take);
 		for (size_t i = 0; i < take; i++)
 			if (want[i] != got[i])
-				return differ(why, size, "%" PRIx64 " differs at part %u + %zu", id, p, i);
+				return differ(why, size, "%" PRIx64 " differs at part %u + %zu", id,
+					      p, i);
 	}
 	return false;
 }
@@ -217,11 +222,13 @@ static bool xattrs_differ(struct fs *fs, uint64_t id, const struct mnode *n, cha
 
 		if (!n->xattr[i]) {
 			if (rc != -ENODATA)
-				return differ(why, size, "%" PRIx64 " %s: %zd", id, xattr_name[i], rc);
+				return differ(why, size, "%" PRIx64 " %s: %zd", id, xattr_name[i],
+					      rc);
 			continue;
 		}
 		if (rc != (ssize_t)n->xattr[i]->len || memcmp(got, n->xattr[i]->byte, (size_t)rc))
-			return differ(why, size, "%" PRIx64 " %s differs: %zd", id, xattr_name[i], rc);
+			return differ(why, size, "%" PRIx64 " %s differs: %zd", id, xattr_name[i],
+				      rc);
 	}
 	return false;
 }
@@ -240,7 +247,8 @@ static bool node_differs(struct fs *fs, uint64_t id, const struct mnode *n, char
 		return differ(why, size, "%" PRIx64 ": mode %o links %u, want %o %u", id, attr.mode,
 			      attr.nlink, n->mode, n->nlink);
 	if (S_ISREG(n->mode) && attr.size != n->size)
-		return differ(why, size, "%" PRIx64 ": size %" PRIu64 ", want %" PRIu64, id, attr.size, n->size);
+		return differ(why, size, "%" PRIx64 ": size %" PRIu64 ", want %" PRIu64, id,
+			      attr.size, n->size);
 	if (S_ISREG(n->mode) && contents_differ(fs, id, n, why, size))
 		return true;
 	if (S_ISLNK(n->mode)) {
@@ -265,14 +273,15 @@ static int count_entry(void *arg, const struct fs_dirent *de)
 }
 
 /* volume: id of the one whose nodes to look at; the numbers are those of the live one. */
-static bool tree_differs(struct fs *fs, uint64_t volume, const struct mtree *want, char *why, size_t size)
+static bool tree_differs(struct fs *fs, uint64_t volume, const struct mtree *want, char *why,
+			 size_t size)
 {
 	struct fs_attr attr;
 
 	for (unsigned i = 0; i < MODEL_NODES; i++) {
 		const struct mnode *n = &want->node[i];
 		const uint64_t id = NODE_ID(volume, NODE_INO(n->id));
-		struct listing ls = { 0 };
+		struct listing ls = {0};
 		int rc;
 
 		if (!n->mode)
@@ -287,15 +296,17 @@ static bool tree_differs(struct fs *fs, uint64_t volume, const struct mtree *wan
 
 			rc = fs_lookup(fs, id, name, strlen(name), &attr);
 			if (rc)
-				return differ(why, size, "%" PRIx64 "/%.20s: %s", id, name, strerror(-rc));
+				return differ(why, size, "%" PRIx64 "/%.20s: %s", id, name,
+					      strerror(-rc));
 			fs_forget(fs, attr.id, 1);
 			if (attr.id != NODE_ID(volume, NODE_INO(to->id)))
-				return differ(why, size, "%" PRIx64 "/%.20s is %" PRIx64, id, name, attr.id);
+				return differ(why, size, "%" PRIx64 "/%.20s is %" PRIx64, id, name,
+					      attr.id);
 		}
 		rc = fs_readdir(fs, id, 0, count_entry, &ls);
 		if (rc || ls.entries != n->entries)
-			return differ(why, size, "%" PRIx64 " lists %u names (%d), want %u", id, ls.entries, rc,
-				      n->entries);
+			return differ(why, size, "%" PRIx64 " lists %u names (%d), want %u", id,
+				      ls.entries, rc, n->entries);
 	}
 	return false;
 }
@@ -430,7 +441,7 @@ static struct blob *some_bytes(struct model *m, size_t len)
 	/* Some pages are equal to others, so that there is something to merge; some are zeros. */
 	for (size_t at = 0; at < len; at += PAGE) {
 		const size_t k = MIN(len - at, (size_t)PAGE);
-		struct fsfix_random same = { below(m, 4) };
+		struct fsfix_random same = {below(m, 4)};
 
 		switch (below(m, 4)) {
 		case 0:
@@ -447,7 +458,8 @@ static struct blob *some_bytes(struct model *m, size_t len)
 
 static void op_create(struct model *m)
 {
-	static const uint32_t kinds[] = { S_IFREG, S_IFREG, S_IFREG, S_IFDIR, S_IFDIR, S_IFLNK, S_IFIFO };
+	static const uint32_t kinds[] = {S_IFREG, S_IFREG, S_IFREG, S_IFDIR,
+					 S_IFDIR, S_IFLNK, S_IFIFO};
 	const uint32_t kind = kinds[below(m, ARRAY_SIZE(kinds))];
 	const unsigned d = some_node(m, S_IFDIR, true), at = free_node(m);
 	const unsigned which = (unsigned)below(m, NAMES);
@@ -468,12 +480,13 @@ static void op_create(struct model *m)
 	if (kind == S_IFDIR) {
 		rc = fs_mkdir(m->fx->fs, dir->id, name, strlen(name), 0755, &root_cred, &attr);
 	} else if (kind == S_IFLNK) {
-		char text[256] = { 0 };
+		char text[256] = {0};
 
 		memcpy(text, target->byte, target->len);
 		rc = fs_symlink(m->fx->fs, dir->id, name, strlen(name), text, &root_cred, &attr);
 	} else {
-		rc = fs_mknod(m->fx->fs, dir->id, name, strlen(name), kind | 0644, 0, &root_cred, &attr);
+		rc = fs_mknod(m->fx->fs, dir->id, name, strlen(name), kind | 0644, 0, &root_cred,
+			      &attr);
 	}
 	if (full(m, rc)) {
 		blob_put(target);
@@ -502,15 +515,17 @@ static void op_remove(struct model *m)
 	const unsigned d = some_node(m, S_IFDIR, true);
 	struct mnode *dir = node(m, d);
 	const bool hit = dir->entries && below(m, 8);
-	const unsigned which = hit ? dir->entry[below(m, dir->entries)].name : (unsigned)below(m, NAMES);
+	const unsigned which =
+		hit ? dir->entry[below(m, dir->entries)].name : (unsigned)below(m, NAMES);
 	const unsigned e = entry_at(dir, which);
 	const unsigned at = e == NONE ? NONE : dir->entry[e].node;
 	const char *name = name_of(which);
-	const bool as_dir = at != NONE && (below(m, 16) ? is_dir(node(m, at)) : !is_dir(node(m, at)));
+	const bool as_dir =
+		at != NONE && (below(m, 16) ? is_dir(node(m, at)) : !is_dir(node(m, at)));
 	int rc, want = 0;
 
-	rc = as_dir ? fs_rmdir(m->fx->fs, dir->id, name, strlen(name)) :
-		      fs_unlink(m->fx->fs, dir->id, name, strlen(name));
+	rc = as_dir ? fs_rmdir(m->fx->fs, dir->id, name, strlen(name))
+		    : fs_unlink(m->fx->fs, dir->id, name, strlen(name));
 	if (at == NONE)
 		want = -ENOENT;
 	else if (as_dir && !is_dir(node(m, at)))
@@ -598,14 +613,15 @@ static void moved(struct model *m, unsigned at, unsigned from, unsigned to)
 
 static void op_rename(struct model *m)
 {
-	static const unsigned some_flags[] = { 0, 0, 0, RENAME_NOREPLACE, RENAME_EXCHANGE };
+	static const unsigned some_flags[] = {0, 0, 0, RENAME_NOREPLACE, RENAME_EXCHANGE};
 	const unsigned flags = some_flags[below(m, ARRAY_SIZE(some_flags))];
 	const unsigned f = some_node(m, S_IFDIR, true), t = some_node(m, S_IFDIR, true);
 	struct mnode *from = node(m, f), *to = node(m, t);
-	const unsigned name = from->entries && below(m, 8) ? from->entry[below(m, from->entries)].name :
-							     (unsigned)below(m, NAMES);
-	const unsigned new_name = to->entries && below(m, 2) ? to->entry[below(m, to->entries)].name :
-							       (unsigned)below(m, NAMES);
+	const unsigned name = from->entries && below(m, 8)
+				      ? from->entry[below(m, from->entries)].name
+				      : (unsigned)below(m, NAMES);
+	const unsigned new_name = to->entries && below(m, 2) ? to->entry[below(m, to->entries)].name
+							     : (unsigned)below(m, NAMES);
 	unsigned e = entry_at(from, name), ne = entry_at(to, new_name), src, dst;
 	char buf[PMFS_NAME_MAX + 1];
 	const char *old = strcpy(buf, name_of(name));
@@ -667,7 +683,8 @@ static void part_put(struct mnode *n, unsigned p, uint64_t off, const uint8_t *b
 static void node_truncate(struct mnode *n, uint64_t size)
 {
 	for (unsigned p = 0; p < MODEL_PARTS; p++) {
-		const size_t keep = size > part_at[p] ? (size_t)MIN(size - part_at[p], UINT64_C(1) << 40) : 0;
+		const size_t keep =
+			size > part_at[p] ? (size_t)MIN(size - part_at[p], UINT64_C(1) << 40) : 0;
 		struct blob *b = NULL;
 
 		if (keep >= blob_len(n->part[p]))
@@ -725,7 +742,7 @@ static void op_write(struct model *m)
 static void op_truncate(struct model *m)
 {
 	const unsigned at = some_node(m, S_IFREG, false);
-	struct fs_setattr in = { 0 };
+	struct fs_setattr in = {0};
 	struct fs_attr attr;
 	struct mnode *n;
 	size_t len;
@@ -751,7 +768,8 @@ static void op_truncate(struct model *m)
 	node_truncate(n, in.size);
 }
 
-/* Some of [off, off + len) of a part may be zeros now; find out which, and that it is nothing else. */
+/* Some of [off, off + len) of a part may be zeros now; find out which, and that it is nothing else.
+ */
 static void zeroed_partly(struct model *m, struct mnode *n, unsigned p, uint64_t off, size_t len)
 {
 	const size_t there = blob_len(n->part[p]);
@@ -770,9 +788,12 @@ static void zeroed_partly(struct model *m, struct mnode *n, unsigned p, uint64_t
 
 static void op_fallocate(struct model *m)
 {
-	static const int modes[] = { 0, FALLOC_FL_KEEP_SIZE, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE,
-				     FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE,
-				     FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE };
+	static const int modes[] = {0,
+				    FALLOC_FL_KEEP_SIZE,
+				    FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE,
+				    FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE,
+				    FALLOC_FL_ZERO_RANGE,
+				    FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE};
 	const int mode = modes[below(m, ARRAY_SIZE(modes))];
 	const bool zeroes = mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE);
 	const unsigned at = some_node(m, S_IFREG, false), p = below(m, 6) == 0;
@@ -792,7 +813,9 @@ static void op_fallocate(struct model *m)
 	rc = fs_fallocate(m->fx->fs, n->id, mode, part_at[p] + off, len);
 	if (full(m, rc)) {
 		expect(m, "getattr", fs_getattr(m->fx->fs, n->id, &attr), 0);
-		assert_in_range(attr.size, old, mode & FALLOC_FL_KEEP_SIZE ? old : MAX(old, part_at[p] + off + len));
+		assert_in_range(attr.size, old,
+				mode & FALLOC_FL_KEEP_SIZE ? old
+							   : MAX(old, part_at[p] + off + len));
 		n->size = attr.size;
 		if (zeroes)
 			zeroed_partly(m, n, p, off, len);
@@ -816,10 +839,12 @@ static struct blob *node_bytes(const struct mnode *n, uint64_t off, size_t len)
 	return b;
 }
 
-/* From a file of the live volume or of a snapshot into one of the live volume; in the first parts. */
+/* From a file of the live volume or of a snapshot into one of the live volume; in the first parts.
+ */
 static void op_copy(struct model *m)
 {
-	const unsigned snap = m->now.snaps && below(m, 3) == 0 ? (unsigned)below(m, m->now.snaps) : NONE;
+	const unsigned snap =
+		m->now.snaps && below(m, 3) == 0 ? (unsigned)below(m, m->now.snaps) : NONE;
 	const unsigned a = some_node(m, S_IFREG, true), b = some_node(m, S_IFREG, false);
 	const struct mtree *tree = snap == NONE ? &m->now.live : m->now.snap[snap].tree;
 	const struct mnode *from;
@@ -986,11 +1011,11 @@ void model_step(struct model *m)
 		unsigned share;
 		void (*op)(struct model *m);
 	} ops[] = {
-		{ 200, op_create }, { 130, op_remove }, { 60, op_link }, { 130, op_rename },
-		{ 220, op_write }, { 60, op_truncate }, { 50, op_fallocate }, { 80, op_copy },
-		{ 60, op_xattr }, { 120, op_compare }, { 10, op_forget }, { 6, op_snap_create },
-		{ 5, op_snap_delete }, { 2, op_snap_rename }, { 4, model_sync }, { 4, op_fsync },
-		{ 8, op_reclaim }, { 1, op_dedup },
+		{200, op_create},    {130, op_remove},	  {60, op_link},      {130, op_rename},
+		{220, op_write},     {60, op_truncate},	  {50, op_fallocate}, {80, op_copy},
+		{60, op_xattr},	     {120, op_compare},	  {10, op_forget},    {6, op_snap_create},
+		{5, op_snap_delete}, {2, op_snap_rename}, {4, model_sync},    {4, op_fsync},
+		{8, op_reclaim},     {1, op_dedup},
 	};
 	unsigned total = 0, at;
 
@@ -1012,7 +1037,8 @@ static void dedup_begin(struct model *m, bool wanted)
 {
 	m->dedup = NULL;
 	if (wanted)
-		assert_int_equal(dedup_new(&m->dedup, fs_store(m->fx->fs), DEDUP_MEMORY_DEFAULT), 0);
+		assert_int_equal(dedup_new(&m->dedup, fs_store(m->fx->fs), DEDUP_MEMORY_DEFAULT),
+				 0);
 }
 
 static bool dedup_end(struct model *m)

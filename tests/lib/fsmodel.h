@@ -2,8 +2,8 @@
 /*
  * fsmodel.h - random work on a filesystem, played against a plain model in memory.
  *
- * The model is an array of nodes with their contents, and a copy of it for each snapshot.  A step does one thing to both and
- * compares the answers; model_differs() compares all there is.
+ * The model is an array of nodes with their contents, and a copy of it for each snapshot.  A step
+ * does one thing to both and compares the answers; model_differs() compares all there is.
  */
 #ifndef PMFS_TESTS_FSMODEL_H
 #define PMFS_TESTS_FSMODEL_H
@@ -11,21 +11,22 @@
 #include "lib/fsfix.h"
 #include "share/dedup.h"
 
-#define MODEL_NODES 96u
+#define MODEL_NODES   96u
 #define MODEL_ENTRIES 20u
-#define MODEL_SNAPS 5u
-#define MODEL_XATTRS 3u
-#define MODEL_PARTS 2u
+#define MODEL_SNAPS   5u
+#define MODEL_XATTRS  3u
+#define MODEL_PARTS   2u
 
 struct blob; /* bytes that never change, counted */
 
 struct mnode {
-	uint32_t mode;  /* 0: not in use */
+	uint32_t mode; /* 0: not in use */
 	uint32_t nlink;
-	uint64_t id;    /* in the live volume */
-	bool known;     /* has one lookup, as if the kernel knew it */
-	uint64_t size;  /* of a regular file */
-	struct blob *part[MODEL_PARTS]; /* contents: at the start, and far behind it; zeros elsewhere.  A link's target */
+	uint64_t id;			/* in the live volume */
+	bool known;			/* has one lookup, as if the kernel knew it */
+	uint64_t size;			/* of a regular file */
+	struct blob *part[MODEL_PARTS]; /* contents: at the start, and far behind it; zeros
+					   elsewhere.  A link's target */
 	struct blob *xattr[MODEL_XATTRS];
 	unsigned parent; /* a directory's */
 	unsigned entries;
@@ -54,10 +55,11 @@ struct model {
 	struct mstate now;
 	struct mstate durable; /* what the last commit that was asked for has made durable */
 	bool may_be_full;      /* -ENOSPC is an answer */
-	uint64_t full;         /* how often it was */
+	uint64_t full;	       /* how often it was */
 	uint64_t snap_names;
-	struct dedup *dedup;   /* NULL: none in the mix */
-	/* Called when `now` has become durable, before `durable` follows.  NULL: nobody wants to know. */
+	struct dedup *dedup; /* NULL: none in the mix */
+	/* Called when `now` has become durable, before `durable` follows.  NULL: nobody wants to
+	 * know. */
 	void (*committed)(void *arg);
 	void *arg;
 };

@@ -18,10 +18,10 @@
 #include "base/log.h"
 #include "tree/reclaim.h"
 
-#define SECTOR 512u
+#define SECTOR	512u
 #define SINGLES 12u /* of many writes, so many are left out one at a time */
-#define RANDOM 4u   /* random selections, and as many torn ones */
-#define ONE_IN 16u
+#define RANDOM	4u  /* random selections, and as many torn ones */
+#define ONE_IN	16u
 
 struct powercut_event {
 	bool flush;
@@ -40,7 +40,7 @@ static struct powercut_event *event_new(struct powercut *pc)
 		if (!pc->events)
 			abort();
 	}
-	pc->events[pc->n_events] = (struct powercut_event){ 0 };
+	pc->events[pc->n_events] = (struct powercut_event){0};
 	return &pc->events[pc->n_events++];
 }
 
@@ -71,7 +71,7 @@ static void on_flush(void *arg)
 
 static void set_tap(struct powercut *pc, bool on)
 {
-	pc->tap = (struct region_tap){ on_write, on_punch, on_flush, pc };
+	pc->tap = (struct region_tap){on_write, on_punch, on_flush, pc};
 	region_set_tap(store_region(fs_store(pc->fx->fs)), on ? &pc->tap : NULL);
 }
 
@@ -138,15 +138,15 @@ static void print_finding(void *arg, const char *what)
 
 static struct fs *image_open(struct powercut *pc, bool read_only, const char *kind)
 {
-	struct fs_config cfg = { .store = { .path = pc->path, .read_only = read_only } };
-	struct store_error err = { 0 };
+	struct fs_config cfg = {.store = {.path = pc->path, .read_only = read_only}};
+	struct store_error err = {0};
 	struct fs *fs;
 	int rc;
 
 	rc = fs_open(&fs, &cfg, &err);
 	if (rc)
-		fail_msg("image %" PRIu64 " (%s) can't be opened: %s (%s)", pc->images, kind, strerror(-rc),
-			 err.text);
+		fail_msg("image %" PRIu64 " (%s) can't be opened: %s (%s)", pc->images, kind,
+			 strerror(-rc), err.text);
 	return fs;
 }
 
@@ -161,7 +161,7 @@ static void image_check(struct powercut *pc, struct fs *fs, const char *kind)
 /* The image is a good place to go on from. */
 static void image_use(struct powercut *pc, const char *kind)
 {
-	static const struct fs_cred cred = { 0, 0 };
+	static const struct fs_cred cred = {0, 0};
 	struct fs *fs = image_open(pc, false, kind);
 	struct fs_attr attr;
 	int rc;
@@ -185,7 +185,8 @@ static void image_use(struct powercut *pc, const char *kind)
 	put(pc, 0, pc->disk, pc->size);
 }
 
-static void image_verify(struct powercut *pc, const char *kind, bool acknowledged, powercut_ok *ok, void *arg)
+static void image_verify(struct powercut *pc, const char *kind, bool acknowledged, powercut_ok *ok,
+			 void *arg)
 {
 	char why[256] = "";
 	struct fs *fs;
@@ -197,8 +198,8 @@ static void image_verify(struct powercut *pc, const char *kind, bool acknowledge
 	good = ok(arg, fs, acknowledged, why, sizeof(why));
 	fs_close(fs);
 	if (!good)
-		fail_msg("image %" PRIu64 " (%s%s): %s", pc->images, kind, acknowledged ? ", acknowledged" : "",
-			 why);
+		fail_msg("image %" PRIu64 " (%s%s): %s", pc->images, kind,
+			 acknowledged ? ", acknowledged" : "", why);
 	if (fsfix_below(&pc->rnd, pc->one_in) == 0)
 		image_use(pc, kind);
 }
@@ -211,13 +212,13 @@ static bool in_slot(const struct powercut_event *ev)
 enum selection { NOTHING, EVERYTHING, SLOT_ONLY, NO_SLOT, ALL_BUT_ONE, AT_RANDOM, TORN };
 
 static const char *const selection_name[] = {
-	"nothing written", "everything written", "only the slot", "all but the slot",
-	"one write missing", "random writes", "torn writes",
+	"nothing written",   "everything written", "only the slot", "all but the slot",
+	"one write missing", "random writes",	   "torn writes",
 };
 
 /* The power goes with some of these n writes done. */
-static void cut(struct powercut *pc, const struct powercut_event *ev, size_t n, enum selection sel, size_t one,
-		powercut_ok *ok, void *arg)
+static void cut(struct powercut *pc, const struct powercut_event *ev, size_t n, enum selection sel,
+		size_t one, powercut_ok *ok, void *arg)
 {
 	for (size_t i = 0; i < n; i++) {
 		bool take = true;
@@ -241,8 +242,8 @@ static void cut(struct powercut *pc, const struct powercut_event *ev, size_t n, 
 	restore(pc, ev, n);
 }
 
-static void cuts_before_flush(struct powercut *pc, const struct powercut_event *ev, size_t n, powercut_ok *ok,
-			      void *arg)
+static void cuts_before_flush(struct powercut *pc, const struct powercut_event *ev, size_t n,
+			      powercut_ok *ok, void *arg)
 {
 	cut(pc, ev, n, NOTHING, 0, ok, arg);
 	cut(pc, ev, n, EVERYTHING, 0, ok, arg);
@@ -289,7 +290,7 @@ void powercut_start(struct powercut *pc, struct fsfix *fx)
 {
 	int fd;
 
-	*pc = (struct powercut){ .fx = fx, .one_in = ONE_IN };
+	*pc = (struct powercut){.fx = fx, .one_in = ONE_IN};
 	fsfix_seed(&pc->rnd, 7);
 	snprintf(pc->path, sizeof(pc->path), "%s/cut", fx->dir);
 	pc->fd = open(pc->path, O_RDWR | O_CREAT | O_EXCL, 0600);

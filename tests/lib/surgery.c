@@ -113,7 +113,8 @@ void surgery_rot(struct fsfix *fx, vpn_t vpn, size_t off)
 	off_t at;
 	int fd;
 
-	/* A page of the newest generation that does not match its hash makes that generation void.  So there is another one. */
+	/* A page of the newest generation that does not match its hash makes that generation void.
+	 * So there is another one. */
 	must("commit", fs_sync(fx->fs));
 	other = surgery_new(fx, NULL);
 	must("commit", fs_sync(fx->fs));

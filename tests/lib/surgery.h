@@ -2,8 +2,9 @@
 /*
  * surgery.h - damage done to an open filesystem behind its back, for the tests of what finds it.
  *
- * Each is one transaction that changes pages directly, so that hashes and counts of the page map fit and only what was meant to be wrong is
- * wrong.  Nothing else may run; inodes that were changed must not be in use.  All of them end the test when they do not work.
+ * Each is one transaction that changes pages directly, so that hashes and counts of the page map
+ * fit and only what was meant to be wrong is wrong.  Nothing else may run; inodes that were changed
+ * must not be in use.  All of them end the test when they do not work.
  */
 #ifndef PMFS_TESTS_SURGERY_H
 #define PMFS_TESTS_SURGERY_H

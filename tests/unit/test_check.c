@@ -22,7 +22,7 @@
 #include "tree/itable.h"
 #include "tree/reclaim.h"
 
-#define PAGES(n) ((size_t)(n) * PMFS_PAGE_SIZE)
+#define PAGES(n) ((size_t)(n)*PMFS_PAGE_SIZE)
 
 /*
  * The patient:
@@ -65,7 +65,7 @@ static int setup(void **state)
 	char name[32];
 
 	(void)state;
-	pt = (struct patient){ 0 };
+	pt = (struct patient){0};
 	fsfix_image(&pt.fx, 0);
 	dir = fsfix_mkdir(&pt.fx, pt.fx.root, "dir");
 	file = fsfix_file(&pt.fx, dir, "file");
@@ -153,7 +153,8 @@ static void expect_found(unsigned most, const char *a, const char *b)
 		hit = hit || (strstr(line, a) && strstr(line, b));
 	free(text);
 	if (!hit || pt.findings > most)
-		fail_msg("want \"%s\" and \"%s\" in %u lines at most, got %u:\n%s", a, b, most, pt.findings, pt.text);
+		fail_msg("want \"%s\" and \"%s\" in %u lines at most, got %u:\n%s", a, b, most,
+			 pt.findings, pt.text);
 }
 
 static struct pmfs_inode get(struct volume *vol, uint64_t ino)
@@ -178,14 +179,16 @@ static vpn_t data_page(struct volume *vol, uint64_t ino, pgno_t pgno)
 }
 
 /* Run a change of a directory as an ordinary one, but for what it leaves out. */
-static void change_dir(uint64_t dir, int (*fn)(struct txn *tx, struct inode *in, const void *arg), const void *arg)
+static void change_dir(uint64_t dir, int (*fn)(struct txn *tx, struct inode *in, const void *arg),
+		       const void *arg)
 {
 	struct inode *in;
 	struct txn tx;
 
 	assert_int_equal(inode_get(pt.fx.fs, NODE_ID(pt.live->id, dir), &in), 0);
 	rw_wrlock(&in->lock);
-	assert_int_equal(txn_begin(fs_store(pt.fx.fs), &tx, FRAME_NORMAL, DIR_COST + 2 * ITABLE_COST), 0);
+	assert_int_equal(
+		txn_begin(fs_store(pt.fx.fs), &tx, FRAME_NORMAL, DIR_COST + 2 * ITABLE_COST), 0);
 	assert_int_equal(itable_own(&tx, in), 0);
 	assert_int_equal(fn(&tx, in, arg), 0);
 	assert_int_equal(itable_store(&tx, in), 0);
@@ -253,10 +256,10 @@ static void test_check_links_of_a_directory(void **state)
 
 static void test_check_entry_without_an_inode(void **state)
 {
-	static const struct entry far = { "far", 100000, DT_REG };
+	static const struct entry far = {"far", 100000, DT_REG};
 
 	(void)state;
-	change_dir(PMFS_INO_ROOT, add_entry, &(struct entry){ "ghost", pt.live->free_ino, DT_REG });
+	change_dir(PMFS_INO_ROOT, add_entry, &(struct entry){"ghost", pt.live->free_ino, DT_REG});
 	expect_found(1, "live: inode", "it is free, and a directory names it");
 	change_dir(pt.dir, add_entry, &far);
 	expect_found(2, "inode 3 (/dir)", "names inode 100000, which can't be");
@@ -265,7 +268,7 @@ static void test_check_entry_without_an_inode(void **state)
 static void test_check_entry_of_another_type(void **state)
 {
 	(void)state;
-	change_dir(PMFS_INO_ROOT, turn_entry, &(struct entry){ "other", pt.other, DT_LNK });
+	change_dir(PMFS_INO_ROOT, turn_entry, &(struct entry){"other", pt.other, DT_LNK});
 	expect_found(1, "inode 6 (/other)", "another type");
 }
 
@@ -291,7 +294,7 @@ static void test_check_directory_without_a_name(void **state)
 static void test_check_directory_with_two_names(void **state)
 {
 	(void)state;
-	change_dir(PMFS_INO_ROOT, add_entry, &(struct entry){ "second", pt.sub, DT_DIR });
+	change_dir(PMFS_INO_ROOT, add_entry, &(struct entry){"second", pt.sub, DT_DIR});
 	expect_found(2, "inode 5:", "2 directories name it");
 	assert_non_null(strstr(pt.text, "inode 1:"));
 }
@@ -306,14 +309,15 @@ static void test_check_parent(void **state)
 	expect_found(1, "inode 5 (/dir/sub)", "inode 3 names it, and it says that 1 does");
 }
 
-/* /dir moves into /dir/sub: both have a parent and the right number of links, and no way leads to them. */
+/* /dir moves into /dir/sub: both have a parent and the right number of links, and no way leads to
+ * them. */
 static void test_check_directories_in_a_ring(void **state)
 {
 	struct pmfs_inode rec;
 
 	(void)state;
 	change_dir(PMFS_INO_ROOT, drop_entry, "dir");
-	change_dir(pt.sub, add_entry, &(struct entry){ "dir", pt.dir, DT_DIR });
+	change_dir(pt.sub, add_entry, &(struct entry){"dir", pt.dir, DT_DIR});
 	fsfix_reopen(&pt.fx);
 	refresh();
 	rec = get(pt.live, PMFS_INO_ROOT);
@@ -354,7 +358,7 @@ static void test_check_orphan_that_is_none(void **state)
 
 	(void)state;
 	snprintf(name, sizeof(name), "%016" PRIx64, pt.other);
-	change_dir(PMFS_INO_ORPHANS, add_entry, &(struct entry){ name, pt.other, DT_REG });
+	change_dir(PMFS_INO_ORPHANS, add_entry, &(struct entry){name, pt.other, DT_REG});
 	expect_found(1, "live: inode 6 (/other)", "has links and is among the deleted files");
 }
 
@@ -376,7 +380,7 @@ static void test_check_page_of_a_directory(void **state)
 
 	(void)state;
 	/* Make it the live volume's own. */
-	change_dir(pt.dir, turn_entry, &(struct entry){ "sub", pt.sub, DT_DIR });
+	change_dir(pt.dir, turn_entry, &(struct entry){"sub", pt.sub, DT_DIR});
 	surgery_write(&pt.fx, data_page(pt.live, pt.dir, 0), off, &at, sizeof(at));
 	assert_int_not_equal(data_page(pt.live, pt.dir, 0), vpn);
 	expect_found(6, "live: inode 3", "entries that can't be");
@@ -469,10 +473,13 @@ static void test_check_attributes(void **state)
 	const le32 len = le32_make(77777);
 
 	(void)state;
-	assert_int_equal(fs_setxattr(pt.fx.fs, NODE_ID(pt.live->id, pt.file), "user.colour", "red", 3, 0), 0);
+	assert_int_equal(
+		fs_setxattr(pt.fx.fs, NODE_ID(pt.live->id, pt.file), "user.colour", "red", 3, 0),
+		0);
 	rec = get(pt.live, pt.file);
 	assert_int_not_equal(le64_get(rec.xattr.vpn), tab.root);
-	surgery_write(&pt.fx, le64_get(rec.xattr.vpn), offsetof(struct pmfs_xattr, value_len), &len, sizeof(len));
+	surgery_write(&pt.fx, le64_get(rec.xattr.vpn), offsetof(struct pmfs_xattr, value_len), &len,
+		      sizeof(len));
 	check(false);
 	assert_true(pt.findings >= 1);
 	assert_non_null(strstr(pt.text, "live: inode 4: "));
@@ -504,7 +511,8 @@ static void test_check_count_too_high(void **state)
 
 	(void)state;
 	surgery_ref(&pt.fx, vpn);
-	expect_found(1, "live: inode 4: page", "has 1 pointers, and the page map says 2 at byte 20480");
+	expect_found(1, "live: inode 4: page",
+		     "has 1 pointers, and the page map says 2 at byte 20480");
 }
 
 static void test_check_count_too_low(void **state)
@@ -547,7 +555,8 @@ static void test_check_rotten_contents(void **state)
 	refresh();
 	check(false);
 	assert_int_equal(pt.findings, 0);
-	expect_found(1, "live: inode 6 (/other): page", "damaged: its contents do not match their hash at byte 12288");
+	expect_found(1, "live: inode 6 (/other): page",
+		     "damaged: its contents do not match their hash at byte 12288");
 }
 
 static void test_check_rotten_directory(void **state)
@@ -614,7 +623,8 @@ static void test_check_page_in_two_roles(void **state)
 	assert_non_null(strstr(pt.text, "used as a page of a directory and as a page of contents"));
 }
 
-/* Every entry of a node of level n is one node of level n - 1: somebody who walks that does not come to an end. */
+/* Every entry of a node of level n is one node of level n - 1: somebody who walks that does not
+ * come to an end. */
 static void test_check_tables_without_end(void **state)
 {
 	struct pmfs_inode rec = get(pt.live, pt.dir);
@@ -636,7 +646,7 @@ static void test_check_tables_without_end(void **state)
 
 	/* The inode file itself. */
 	surgery_put(&pt.fx, pt.live, pt.dir, &rec);
-	pt.live->inodes = (struct ptab){ vpn, PMFS_PTAB_MAX_HEIGHT };
+	pt.live->inodes = (struct ptab){vpn, PMFS_PTAB_MAX_HEIGHT};
 	check(false);
 	assert_true(pt.findings > 0);
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Damaged images: pages with wrong numbers in them, whose hashes are right, so that nothing but the code that reads a structure can notice.
- * Opening, checking, reading and changing such an image may fail in any way that is an error; it may not crash, hang or read what is
- * not its own.  Most of all a test for the sanitizers.  PMFS_OPS: images; PMFS_SEED.
+ * Damaged images: pages with wrong numbers in them, whose hashes are right, so that nothing but the
+ * code that reads a structure can notice. Opening, checking, reading and changing such an image may
+ * fail in any way that is an error; it may not crash, hang or read what is not its own.  Most of
+ * all a test for the sanitizers.  PMFS_OPS: images; PMFS_SEED.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -26,7 +27,8 @@
 #include "tree/reclaim.h"
 
 #define MIB (UINT64_C(1) << 20)
-#define VISITS 400u /* directories and files that a walk looks at: damage can make circles of them */
+#define VISITS \
+	400u /* directories and files that a walk looks at: damage can make circles of them */
 
 static struct fsfix_random rnd;
 
@@ -39,8 +41,20 @@ static uint64_t below(uint64_t n)
 
 static uint64_t some_number(uint64_t limit)
 {
-	static const uint64_t special[] = { 0, 1, 2, 3, 255, 256, 4096, INT64_MAX, UINT64_MAX, UINT32_MAX,
-					    UINT64_C(1) << 48, UINT64_C(1) << 63, 0x6c644d50, 0x6e644d50 };
+	static const uint64_t special[] = {0,
+					   1,
+					   2,
+					   3,
+					   255,
+					   256,
+					   4096,
+					   INT64_MAX,
+					   UINT64_MAX,
+					   UINT32_MAX,
+					   UINT64_C(1) << 48,
+					   UINT64_C(1) << 63,
+					   0x6c644d50,
+					   0x6e644d50};
 
 	switch (below(4)) {
 	case 0:
@@ -69,7 +83,8 @@ static vpn_t some_page(struct store *st)
 	return 0;
 }
 
-/* Pages of contents are many, and nothing in them can be wrong: take the upper part of trees instead. */
+/* Pages of contents are many, and nothing in them can be wrong: take the upper part of trees
+ * instead. */
 static vpn_t some_structure(struct fs *fs)
 {
 	struct volume *vol = NULL;
@@ -172,7 +187,7 @@ static void read_all(struct fs *fs, uint64_t id)
 	fs_getattr(fs, id, &attr);
 	for (unsigned i = 0; i < 12 && !fs_seek(fs, id, at, true, &at); i++) {
 		struct iovec iov[8];
-		struct fs_read rd = { .iov = iov, .max = 8 };
+		struct fs_read rd = {.iov = iov, .max = 8};
 		uint64_t sum = 0;
 		ssize_t n;
 
@@ -193,7 +208,7 @@ static void read_all(struct fs *fs, uint64_t id)
 
 static void look_at_all(struct fs *fs, uint64_t root, struct walk *w)
 {
-	*w = (struct walk){ .fs = fs, .left = VISITS, .dir = root };
+	*w = (struct walk){.fs = fs, .left = VISITS, .dir = root};
 	fs_readdir(fs, root, 0, visit, w);
 	for (unsigned i = 0; i < w->n; i++) {
 		read_all(fs, w->id[i]);
@@ -227,10 +242,11 @@ static int take_name(void *arg, const struct fs_dirent *de)
 
 static void change_one(struct fs *fs, uint64_t root, uint64_t id, uint32_t mode)
 {
-	static const int falloc[] = { 0, FALLOC_FL_KEEP_SIZE, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE };
-	static const struct fs_cred cred = { 0, 0 };
+	static const int falloc[] = {0, FALLOC_FL_KEEP_SIZE,
+				     FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE};
+	static const struct fs_cred cred = {0, 0};
 	static char buf[3 * PMFS_PAGE_SIZE];
-	struct fs_setattr set = { .size = below(40000), .mode = 0600 };
+	struct fs_setattr set = {.size = below(40000), .mode = 0600};
 	const uint64_t at = below(4) ? below(50000) : fsfix_random(&rnd) >> 4;
 	struct fs_attr attr;
 	char name[32];
@@ -332,7 +348,7 @@ static void test_fs_fuzz(void **state)
 		uint64_t before = found;
 		bool good;
 
-		m = (struct model){ 0 };
+		m = (struct model){0};
 		fsfix_image(&fx, 64 * MIB);
 		m.rnd.state = fsfix_random(&rnd);
 		model_start(&m, &fx, false);
@@ -356,8 +372,9 @@ static void test_fs_fuzz(void **state)
 		}
 		fsfix_free(&fx);
 	}
-	print_message("%" PRIu64 " images opened, %" PRIu64 " found to be damaged, %" PRIu64 " findings\n", opened,
-		      noticed, found);
+	print_message("%" PRIu64 " images opened, %" PRIu64 " found to be damaged, %" PRIu64
+		      " findings\n",
+		      opened, noticed, found);
 	/* Some damage is none: bytes of contents, numbers that are as good as the ones before. */
 	assert_true(noticed > rounds / 3);
 }

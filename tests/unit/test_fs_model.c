@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The whole engine against a plain model: files, directories, names, attributes, snapshots, dedup, reopening, crashes,
- * with all counts of the image checked now and then.  PMFS_OPS, PMFS_SEED.
+ * The whole engine against a plain model: files, directories, names, attributes, snapshots, dedup,
+ * reopening, crashes, with all counts of the image checked now and then.  PMFS_OPS, PMFS_SEED.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -29,7 +29,7 @@ static struct model model;
 
 static void begin(struct fsfix *fx, bool dedup)
 {
-	model = (struct model){ 0 };
+	model = (struct model){0};
 	fsfix_seed(&model.rnd, 1);
 	model_start(&model, fx, dedup);
 }
@@ -84,7 +84,8 @@ static void test_fs_model_ram(void **state)
 	end(&fx);
 }
 
-/* There is never enough room: every operation is refused now and then, and what was refused has not happened. */
+/* There is never enough room: every operation is refused now and then, and what was refused has not
+ * happened. */
 static void test_fs_model_full(void **state)
 {
 	const uint64_t ops = ops_wanted(6);
@@ -129,7 +130,7 @@ static int take_name(void *arg, const struct fs_dirent *de)
 
 static void remove_all(struct fs *fs, uint64_t dir)
 {
-	struct names ns = { 0 };
+	struct names ns = {0};
 
 	ns.name = calloc(MODEL_ENTRIES, sizeof(*ns.name));
 	assert_non_null(ns.name);
@@ -139,8 +140,9 @@ static void remove_all(struct fs *fs, uint64_t dir)
 
 		if (ns.dir[i])
 			remove_all(fs, ns.id[i]);
-		assert_int_equal(ns.dir[i] ? fs_rmdir(fs, dir, ns.name[i], len) :
-					     fs_unlink(fs, dir, ns.name[i], len), 0);
+		assert_int_equal(ns.dir[i] ? fs_rmdir(fs, dir, ns.name[i], len)
+					   : fs_unlink(fs, dir, ns.name[i], len),
+				 0);
 	}
 	free(ns.name);
 }

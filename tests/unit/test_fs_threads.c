@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Many threads in one filesystem, with its own threads running: workers that know what their files hold, one that makes, looks at and
- * deletes snapshots, one that asks for commits, dedup now and then.  What counts is that nothing is lost and that all counts are right
- * at the end; under TSan, that there is no race.  PMFS_OPS.
+ * Many threads in one filesystem, with its own threads running: workers that know what their files
+ * hold, one that makes, looks at and deletes snapshots, one that asks for commits, dedup now and
+ * then.  What counts is that nothing is lost and that all counts are right at the end; under TSan,
+ * that there is no race.  PMFS_OPS.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -27,9 +28,9 @@
 #include "tree/icache.h"
 #include "tree/reclaim.h"
 
-#define MIB (UINT64_C(1) << 20)
-#define WORKERS 3u
-#define FILES 24u
+#define MIB	  (UINT64_C(1) << 20)
+#define WORKERS	  3u
+#define FILES	  24u
 #define PAGES_MAX 48u
 
 struct worker {
@@ -37,17 +38,17 @@ struct worker {
 	struct fs *fs;
 	struct fsfix_random rnd;
 	uint64_t dir, root, ops;
-	uint64_t id[FILES];          /* 0: there is none */
+	uint64_t id[FILES];		/* 0: there is none */
 	uint8_t page[FILES][PAGES_MAX]; /* what each page is full of; 0: a hole */
 	const char *error;
 	int rc;
 	bool may_be_full;
-	unsigned pages;             /* of a file, at most */
+	unsigned pages; /* of a file, at most */
 };
 
 static _Atomic unsigned working;
 
-static const struct fs_cred cred = { 0, 0 };
+static const struct fs_cred cred = {0, 0};
 
 /* In a small image -ENOSPC is an answer, and then nothing has happened. */
 static bool bad(struct worker *w, const char *what, int64_t rc)
@@ -100,7 +101,8 @@ static bool file_read(struct worker *w, unsigned i)
 	uint8_t buf[PMFS_PAGE_SIZE];
 
 	for (unsigned at = 0; at < PAGES_MAX; at++) {
-		const ssize_t rc = fs_read(w->fs, w->id[i], (uint64_t)at * sizeof(buf), buf, sizeof(buf));
+		const ssize_t rc =
+			fs_read(w->fs, w->id[i], (uint64_t)at * sizeof(buf), buf, sizeof(buf));
 
 		if (rc < 0)
 			return bad(w, "read", rc);
@@ -157,7 +159,7 @@ static bool file_move(struct worker *w, unsigned i, unsigned to)
 
 static bool file_clone(struct worker *w, unsigned i, unsigned to)
 {
-	struct fs_setattr empty = { 0 };
+	struct fs_setattr empty = {0};
 	struct fs_attr attr;
 	ssize_t rc;
 
@@ -182,7 +184,8 @@ static void *worker_run(void *arg)
 	bool good = true;
 
 	for (uint64_t op = 0; op < w->ops && good; op++) {
-		const unsigned i = (unsigned)fsfix_below(&w->rnd, FILES), to = (unsigned)fsfix_below(&w->rnd, FILES);
+		const unsigned i = (unsigned)fsfix_below(&w->rnd, FILES),
+			       to = (unsigned)fsfix_below(&w->rnd, FILES);
 
 		if (!w->id[i]) {
 			good = file_make(w, i);
@@ -238,7 +241,7 @@ struct look {
 static int look_at(void *arg, const struct fs_dirent *de)
 {
 	struct look *lk = arg;
-	struct look sub = { .fs = lk->fs, .depth = lk->depth + 1 };
+	struct look sub = {.fs = lk->fs, .depth = lk->depth + 1};
 
 	if (de->name[0] == '.')
 		return 0;
@@ -250,7 +253,7 @@ static int look_at(void *arg, const struct fs_dirent *de)
 
 static uint64_t look(struct fs *fs, uint64_t root)
 {
-	struct look lk = { .fs = fs };
+	struct look lk = {.fs = fs};
 
 	return fs_readdir(fs, root, 0, look_at, &lk) ? UINT64_MAX : lk.sum;
 }
@@ -273,7 +276,8 @@ static void *snapshots_run(void *arg)
 		first = rc ? 0 : look(w->fs, snap.root);
 		if (n >= 2) {
 			snprintf(name, sizeof(name), "snap %u", n - 2);
-			/* It can be one that there was no room for; otherwise this works without room. */
+			/* It can be one that there was no room for; otherwise this works without
+			 * room. */
 			rc = fs_snap_delete(w->fs, name);
 			if (rc && !(rc == -ENOENT && w->may_be_full)) {
 				w->may_be_full = false;
@@ -313,11 +317,14 @@ static void *commits_run(void *arg)
 static void run_all(const char *path, uint64_t limit, bool may_be_full)
 {
 	const struct fs_config cfg = {
-		.store = { .path = path, .limit_bytes = path ? 0 : limit, .commit_ms = 3, .background = true },
+		.store = {.path = path,
+			  .limit_bytes = path ? 0 : limit,
+			  .commit_ms = 3,
+			  .background = true},
 		.background = true,
 	};
 	static struct worker w[WORKERS + 2];
-	struct fsfix fx = { .ram = !path };
+	struct fsfix fx = {.ram = !path};
 	struct store_error err;
 	char name[16];
 
@@ -338,8 +345,12 @@ static void run_all(const char *path, uint64_t limit, bool may_be_full)
 		}
 	}
 	for (unsigned i = 0; i < WORKERS + 2; i++)
-		assert_int_equal(thread_start(&w[i].thread, "test", i < WORKERS ? worker_run : i == WORKERS ?
-						 snapshots_run : commits_run, &w[i]), 0);
+		assert_int_equal(thread_start(&w[i].thread, "test",
+					      i < WORKERS    ? worker_run
+					      : i == WORKERS ? snapshots_run
+							     : commits_run,
+					      &w[i]),
+				 0);
 	for (unsigned i = 0; i < WORKERS + 2; i++)
 		thread_join(w[i].thread);
 	for (unsigned i = 0; i < WORKERS + 2; i++)
@@ -370,7 +381,8 @@ static void test_fs_threads_image(void **state)
 	fsfix_free(&fx);
 }
 
-/* There is not room for all: the reclaimer, the relief and the commits have to get out of each other's way. */
+/* There is not room for all: the reclaimer, the relief and the commits have to get out of each
+ * other's way. */
 static void test_fs_threads_small_image(void **state)
 {
 	struct fsfix fx;

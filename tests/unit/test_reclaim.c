@@ -21,10 +21,10 @@
 #include "tree/fs_impl.h"
 #include "tree/reclaim.h"
 
-#define MIB (UINT64_C(1) << 20)
-#define PAGES(n) ((size_t)(n) * PMFS_PAGE_SIZE)
+#define MIB	 (UINT64_C(1) << 20)
+#define PAGES(n) ((size_t)(n)*PMFS_PAGE_SIZE)
 
-static const struct fs_cred cred = { 0, 0 };
+static const struct fs_cred cred = {0, 0};
 
 static void write_pages(struct fsfix *fx, uint64_t id, pgno_t at, unsigned pages, unsigned char c)
 {
@@ -32,7 +32,8 @@ static void write_pages(struct fsfix *fx, uint64_t id, pgno_t at, unsigned pages
 
 	memset(buf, c, sizeof(buf));
 	for (unsigned i = 0; i < pages; i += 64)
-		fsfix_write(fx, id, (at + i) * PMFS_PAGE_SIZE, buf, PAGES(pages - i < 64 ? pages - i : 64));
+		fsfix_write(fx, id, (at + i) * PMFS_PAGE_SIZE, buf,
+			    PAGES(pages - i < 64 ? pages - i : 64));
 }
 
 static struct fs_stats stats(struct fsfix *fx)
@@ -134,7 +135,8 @@ static void test_reclaim_big_orphan_in_steps(void **state)
 		fsfix_check(&fx);
 		rc = reclaim_step(fx.fs);
 		steps++;
-		assert_in_range(stats(&fx).data_pages, left > RECLAIM_STEP ? left - RECLAIM_STEP : 0, left);
+		assert_in_range(stats(&fx).data_pages,
+				left > RECLAIM_STEP ? left - RECLAIM_STEP : 0, left);
 		left = stats(&fx).data_pages;
 		assert_int_equal(fs_sync(fx.fs), 0);
 		fsfix_crash(&fx);
@@ -148,7 +150,8 @@ static void test_reclaim_big_orphan_in_steps(void **state)
 	fsfix_free(&fx);
 }
 
-/* A file that was unlinked when a snapshot was made is in the snapshot's orphan directory, and nobody minds. */
+/* A file that was unlinked when a snapshot was made is in the snapshot's orphan directory, and
+ * nobody minds. */
 static void test_reclaim_orphan_in_a_snapshot(void **state)
 {
 	struct fsfix fx;
@@ -172,7 +175,8 @@ static void test_reclaim_orphan_in_a_snapshot(void **state)
 	fsfix_free(&fx);
 }
 
-/* What is named in the orphan directory, but has a name of its own or is not there, is not given back. */
+/* What is named in the orphan directory, but has a name of its own or is not there, is not given
+ * back. */
 static void test_reclaim_leaves_what_is_no_orphan(void **state)
 {
 	struct pmfs_inode rec;
@@ -215,7 +219,8 @@ static void make_tree(struct fsfix *fx, unsigned files)
 		if (i % 3)
 			write_pages(fx, id, i % 7 == 0 ? 100000 : 0, 1 + i % 50, (unsigned char)i);
 		if (i % 10 == 0)
-			assert_int_equal(fs_setxattr(fx->fs, id, "user.name", name, sizeof(name), 0), 0);
+			assert_int_equal(
+				fs_setxattr(fx->fs, id, "user.name", name, sizeof(name), 0), 0);
 		fs_forget(fx->fs, id, 1);
 	}
 }
@@ -316,7 +321,8 @@ static void test_reclaim_snapshot_goes_on_after_a_crash(void **state)
 	assert_int_equal(stats(&fx).dying, 0);
 	assert_int_equal(stats(&fx).data_pages, 0);
 	assert_int_equal(stats(&fx).inodes_used, before.inodes_used);
-	assert_in_range(stats(&fx).store.pages, before.store.pages, before.store.pages + 300 / 16 + 3);
+	assert_in_range(stats(&fx).store.pages, before.store.pages,
+			before.store.pages + 300 / 16 + 3);
 	fsfix_free(&fx);
 }
 
@@ -413,10 +419,11 @@ static uint64_t fill(struct fsfix *fx, uint64_t id, uint64_t from)
 	return from;
 }
 
-/* On a full image a snapshot can be deleted, its pages come back, and the next write finds them by itself. */
+/* On a full image a snapshot can be deleted, its pages come back, and the next write finds them by
+ * itself. */
 static void test_reclaim_makes_room_on_a_full_image(void **state)
 {
-	struct fs_setattr shorter = { 0 };
+	struct fs_setattr shorter = {0};
 	uint64_t id, next, filled, again;
 	struct fs_attr attr;
 	struct fsfix fx;
@@ -451,7 +458,7 @@ static void test_reclaim_makes_room_on_a_full_image(void **state)
 /* As before, with all reserves eaten by removals that copy shared pages. */
 static void test_reclaim_has_a_reserve_of_its_own(void **state)
 {
-	const struct fs_setattr shorter = { .size = 400 * PMFS_PAGE_SIZE };
+	const struct fs_setattr shorter = {.size = 400 * PMFS_PAGE_SIZE};
 	struct fs_attr attr;
 	struct fsfix fx;
 	char name[32];
@@ -491,15 +498,16 @@ static void test_reclaim_has_a_reserve_of_its_own(void **state)
 
 static void wait_for_thread(struct fs *fs)
 {
-	/* Not a wait for time: what is waited for happens, or the test hangs and is ended from outside. */
+	/* Not a wait for time: what is waited for happens, or the test hangs and is ended from
+	 * outside. */
 	while (reclaim_backlog(fs))
 		sched_yield();
 }
 
 static void test_reclaim_thread(void **state)
 {
-	const struct fs_config cfg = { .store = { .limit_bytes = 64 * MIB }, .background = true };
-	struct fsfix fx = { .ram = true };
+	const struct fs_config cfg = {.store = {.limit_bytes = 64 * MIB}, .background = true};
+	struct fsfix fx = {.ram = true};
 	struct store_error err;
 	uint64_t id;
 
@@ -534,7 +542,7 @@ static void test_reclaim_thread(void **state)
 /* Stopping does not wait until all is done. */
 static void test_reclaim_stops_in_the_middle(void **state)
 {
-	struct fs_config cfg = { .background = true };
+	struct fs_config cfg = {.background = true};
 	struct store_error err;
 	struct fsfix fx;
 	uint64_t id;

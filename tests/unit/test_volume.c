@@ -59,7 +59,10 @@ static void test_fs_fresh_image_has_a_root(void **state)
 static void test_fs_root_gets_owner_and_mode(void **state)
 {
 	const struct fs_config cfg = {
-		.store = { .limit_bytes = 16 * MIB }, .root_uid = 12, .root_gid = 34, .root_mode = 01777,
+		.store = {.limit_bytes = 16 * MIB},
+		.root_uid = 12,
+		.root_gid = 34,
+		.root_mode = 01777,
 	};
 	struct store_error err;
 	struct fs_attr attr;
@@ -76,7 +79,7 @@ static void test_fs_root_gets_owner_and_mode(void **state)
 
 static void test_fs_empty_image_needs_a_writer_first(void **state)
 {
-	const struct store_format how = { .limit_bytes = 16 * MIB, .force = true };
+	const struct store_format how = {.limit_bytes = 16 * MIB, .force = true};
 	struct store_error err;
 	struct fsfix fx;
 
@@ -122,11 +125,17 @@ static void test_snapshot_keeps_what_was(void **state)
 
 	(void)state;
 	fsfix_image(&fx, 0);
+	fs_forget(fx.fs, fsfix_file(&fx, fx.root, "brief"), 1);
 	dir = fsfix_mkdir(&fx, fx.root, "dir");
 	file = fsfix_file(&fx, dir, "file");
+	assert_int_equal(fs_unlink(fx.fs, fx.root, "brief", 5), 0);
 	memset(buf, 'a', sizeof(buf));
 	fsfix_write(&fx, file, 0, buf, sizeof(buf));
 	assert_int_equal(fs_snap_create(fx.fs, "one", "first", &one), 0);
+	/* A free number on the list, for what comes of the snapshot one day. */
+	assert_int_equal(fx.fs->by_id[one.id]->free_ino, fx.fs->live->free_ino);
+	assert_int_equal(fx.fs->by_id[one.id]->next_ino, fx.fs->live->next_ino);
+	assert_int_not_equal(fx.fs->live->free_ino, 0);
 	fsfix_write(&fx, file, 100, "b", 1);
 	assert_int_equal(fs_snap_create(fx.fs, "two", NULL, &two), 0);
 	assert_int_equal(fs_unlink(fx.fs, dir, "file", 4), 0);
@@ -144,7 +153,8 @@ static void test_snapshot_keeps_what_was(void **state)
 		assert_int_equal(fs_snap_lookup(fx.fs, "one", &attr), 0);
 		assert_int_equal(attr.id, one.root);
 		assert_int_equal(fsfix_find(&fx, one.root, "dir"), in_snapshot(&one, dir));
-		assert_int_equal(fsfix_find(&fx, in_snapshot(&one, dir), "file"), in_snapshot(&one, file));
+		assert_int_equal(fsfix_find(&fx, in_snapshot(&one, dir), "file"),
+				 in_snapshot(&one, file));
 		buf[100] = 'a';
 		fsfix_expect(&fx, in_snapshot(&one, file), 0, buf, sizeof(buf));
 		buf[100] = 'b';
@@ -168,8 +178,8 @@ static void test_snapshot_keeps_what_was(void **state)
 
 static void test_snapshot_is_read_only(void **state)
 {
-	static const struct fs_cred cred = { 0, 0 };
-	const struct fs_setattr set = { .size = 0 };
+	static const struct fs_cred cred = {0, 0};
+	const struct fs_setattr set = {.size = 0};
 	struct fs_snapshot snap;
 	struct fs_attr attr;
 	struct fsfix fx;
@@ -180,7 +190,8 @@ static void test_snapshot_is_read_only(void **state)
 	file = fsfix_file(&fx, fx.root, "file");
 	assert_int_equal(fs_snap_create(fx.fs, "s", NULL, &snap), 0);
 	assert_int_equal(fs_write(fx.fs, in_snapshot(&snap, file), 0, "x", 1, 0), -EROFS);
-	assert_int_equal(fs_setattr(fx.fs, in_snapshot(&snap, file), FS_SET_SIZE, &set, &attr), -EROFS);
+	assert_int_equal(fs_setattr(fx.fs, in_snapshot(&snap, file), FS_SET_SIZE, &set, &attr),
+			 -EROFS);
 	assert_int_equal(fs_unlink(fx.fs, snap.root, "file", 4), -EROFS);
 	assert_int_equal(fs_mkdir(fx.fs, snap.root, "d", 1, 0755, &cred, &attr), -EROFS);
 	assert_int_equal(fs_setxattr(fx.fs, in_snapshot(&snap, file), "user.a", "x", 1, 0), -EROFS);
@@ -190,12 +201,34 @@ static void test_snapshot_is_read_only(void **state)
 static void test_snapshot_names(void **state)
 {
 	static const char *const bad[] = {
-		"", ".", "..", "live", "a/b", "@x", "-x", "tab\there", "new\nline", "\x7f", "\xc2\x85", "\xff",
-		"\xc0\xaf", "\xed\xa0\x80", "\xf4\x90\x80\x80", "cut \xe2\x82",
+		"",
+		".",
+		"..",
+		"live",
+		"a/b",
+		"@x",
+		"-x",
+		"tab\there",
+		"new\nline",
+		"\x7f",
+		"\xc2\x85",
+		"\xff",
+		"\xc0\xaf",
+		"\xed\xa0\x80",
+		"\xf4\x90\x80\x80",
+		"cut \xe2\x82",
 	};
 	static const char *const good[] = {
-		"a", "...", "live2", "Live", "with space", "caf\xc3\xa9", "\xe6\x97\xa5\xe6\x9c\xac",
-		"\xf0\x9f\x8c\xb3", "x@-", ".hidden",
+		"a",
+		"...",
+		"live2",
+		"Live",
+		"with space",
+		"caf\xc3\xa9",
+		"\xe6\x97\xa5\xe6\x9c\xac",
+		"\xf0\x9f\x8c\xb3",
+		"x@-",
+		".hidden",
 	};
 	char name[PMFS_VOL_NAME_MAX + 2], message[PMFS_VOL_MESSAGE_MAX + 2];
 	struct fs_snapshot snap;
@@ -476,7 +509,8 @@ static void row_put(struct fsfix *fx, uint32_t row, size_t off, const void *buf,
 
 	assert_int_equal(txn_begin(fs_store(fx->fs), &tx, FRAME_NORMAL, 8), 0);
 	assert_int_equal(ptab_write(&tx, &fx->fs->table, NULL, row / 4,
-				    row % 4 * sizeof(struct pmfs_volume) + off, buf, len, NULL), 0);
+				    row % 4 * sizeof(struct pmfs_volume) + off, buf, len, NULL),
+			 0);
 	txn_end(&tx);
 }
 
@@ -493,7 +527,8 @@ static void root_put(struct fsfix *fx, size_t off, const void *buf, size_t len)
 }
 
 #define ROW(member) offsetof(struct pmfs_volume, member), sizeof(((struct pmfs_volume *)0)->member)
-#define ROOT(member) offsetof(struct pmfs_tree_root, member), sizeof(((struct pmfs_tree_root *)0)->member)
+#define ROOT(member) \
+	offsetof(struct pmfs_tree_root, member), sizeof(((struct pmfs_tree_root *)0)->member)
 
 static void test_volume_table_damage_is_refused(void **state)
 {
@@ -504,32 +539,32 @@ static void test_volume_table_damage_is_refused(void **state)
 		uint64_t value;
 		const char *word;
 	} damage[] = {
-		{ 0, ROW(state), 9, "state" },
-		{ 0, ROW(state), PMFS_VOL_SNAPSHOT, "name" },
-		{ 1, ROW(state), PMFS_VOL_LIVE, "name" },
-		{ 2, ROW(state), PMFS_VOL_DYING, "name" },
-		{ 1, ROW(id), 0, "id" },
-		{ 1, ROW(id), 77, "id" },
-		{ 1, ROW(id), 3, "same id" },
-		{ 1, ROW(name), 'b', "same name" },
-		{ 0, ROW(inodes.vpn), 0, "root" },
-		{ 1, ROW(inodes.height), 7, "root" },
-		{ 0, ROW(next_ino), 0, "inodes" },
-		{ 0, ROW(next_ino), UINT64_MAX, "inodes" },
-		{ 0, ROW(free_ino), 1000, "free" },
-		{ -1, ROOT(table), 0, "superblock" },
-		{ -1, ROOT(rows), 1u << 20, "superblock" },
-		{ -1, ROOT(rows), 400, "damaged" },
-		{ -1, ROOT(next_volume), 1u << 20, "superblock" },
-		{ -1, ROOT(next_volume), 3, "id" },
-		{ -1, ROOT(live), 2, "live" },
-		{ -1, ROOT(live), 50, "superblock" },
+		{0, ROW(state), 9, "state"},
+		{0, ROW(state), PMFS_VOL_SNAPSHOT, "name"},
+		{1, ROW(state), PMFS_VOL_LIVE, "name"},
+		{2, ROW(state), PMFS_VOL_DYING, "name"},
+		{1, ROW(id), 0, "id"},
+		{1, ROW(id), 77, "id"},
+		{1, ROW(id), 3, "same id"},
+		{1, ROW(name), 'b', "same name"},
+		{0, ROW(inodes.vpn), 0, "root"},
+		{1, ROW(inodes.height), 7, "root"},
+		{0, ROW(next_ino), 0, "inodes"},
+		{0, ROW(next_ino), UINT64_MAX, "inodes"},
+		{0, ROW(free_ino), 1000, "free"},
+		{-1, ROOT(table), 0, "superblock"},
+		{-1, ROOT(rows), 1u << 20, "superblock"},
+		{-1, ROOT(rows), 400, "damaged"},
+		{-1, ROOT(next_volume), 1u << 20, "superblock"},
+		{-1, ROOT(next_volume), 3, "id"},
+		{-1, ROOT(live), 2, "live"},
+		{-1, ROOT(live), 50, "superblock"},
 	};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(damage) / sizeof(damage[0]); i++) {
 		le64 value = le64_make(damage[i].value);
-		uint8_t bytes[256] = { 0 };
+		uint8_t bytes[256] = {0};
 		struct store_error err;
 		struct fsfix fx;
 		int rc;
