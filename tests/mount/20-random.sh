@@ -13,6 +13,9 @@ import ctypes, errno, mmap, os, random, subprocess, sys
 top, seed, ops = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 rng = random.Random(seed)
 os.chdir(top)
+# Started before anything is mapped: a child that is forked later would have the kernel write out what a snapshot is to ask for.
+helper = subprocess.Popen(["sh", "-c", 'while read -r what name; do pmfs-snap -q "$what" "$0" "$name" && echo done; done', top],
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 libc = ctypes.CDLL(None, use_errno=True)
 MAX = 600000
 PAGE = 4096
@@ -22,6 +25,10 @@ direct = os.open("file", os.O_RDWR | os.O_DIRECT)
 model = bytearray(os.pread(fd, MAX, 0))
 snapshots = {}
 log = []
+
+def snap(what, name):
+    print(what, name, file=helper.stdin, flush=True)
+    assert helper.stdout.readline() == "done\n"
 
 def span(limit):
     unit = rng.choice((1, 1, 512, PAGE))
@@ -137,7 +144,7 @@ def do_snapshot():
         name = rng.choice(sorted(snapshots))
         with open(f".snapshots/{name}/file", "rb") as f:
             assert f.read() == snapshots.pop(name), ("snapshot", name)
-        subprocess.run(["pmfs-snap", "-q", "delete", top, name], check=True)
+        snap("delete", name)
         return name,
     name = f"s{len(log)}"
     m = None
@@ -146,7 +153,7 @@ def do_snapshot():
         m = mmap.mmap(fd, len(model))
         at = rng.randrange(len(model) - 4)
         m[at:at + 4] = model[at:at + 4] = b"snap"
-    subprocess.run(["pmfs-snap", "-q", "create", top, name], check=True)
+    snap("create", name)
     if m:
         m.close()
     snapshots[name] = bytes(model)
