@@ -112,7 +112,7 @@ static struct mtree *tree_dup(const struct mtree *from)
 	return t;
 }
 
-static void state_clear(struct mstate *s)
+void mstate_clear(struct mstate *s)
 {
 	tree_clear(&s->live);
 	for (unsigned i = 0; i < s->snaps; i++) {
@@ -122,7 +122,7 @@ static void state_clear(struct mstate *s)
 	s->snaps = 0;
 }
 
-static void state_copy(struct mstate *to, const struct mstate *from)
+void mstate_copy(struct mstate *to, const struct mstate *from)
 {
 	tree_copy(&to->live, &from->live);
 	to->snaps = from->snaps;
@@ -380,9 +380,19 @@ static struct mnode *node(struct model *m, unsigned at)
 	return &m->now.live.node[at];
 }
 
-/* Was the answer that the filesystem is full, and may it be? */
+static bool failed(struct model *m, ssize_t rc)
+{
+	if (rc != -EIO || !m->may_fail)
+		return false;
+	m->failed = true;
+	return true;
+}
+
+/* Was the answer that the filesystem is full, or broken, and may it be? */
 static bool full(struct model *m, ssize_t rc)
 {
+	if (failed(m, rc))
+		return true;
 	if (rc != -ENOSPC || !m->may_be_full)
 		return false;
 	m->full++;
@@ -391,18 +401,19 @@ static bool full(struct model *m, ssize_t rc)
 
 static void expect(struct model *m, const char *what, ssize_t rc, ssize_t want)
 {
-	(void)m;
-	if (rc != want)
+	if (rc != want && !failed(m, rc))
 		fail_msg("%s: %zd, want %zd", what, rc, want);
 }
 
 /* The state that the filesystem is in is durable. */
 static void committed(struct model *m)
 {
+	if (m->failed)
+		return;
 	if (m->committed)
 		m->committed(m->arg);
-	state_clear(&m->durable);
-	state_copy(&m->durable, &m->now);
+	mstate_clear(&m->durable);
+	mstate_copy(&m->durable, &m->now);
 }
 
 /* ------------------------------------------------------------------ names */
@@ -731,7 +742,8 @@ static void op_write(struct model *m)
 	b = some_bytes(m, len);
 	rc = fs_write(m->fx->fs, n->id, part_at[p] + off, b->byte, len, 0);
 	if (!full(m, rc)) {
-		if (rc <= 0 || (size_t)rc > len || ((size_t)rc < len && !m->may_be_full))
+		if (rc <= 0 || (size_t)rc > len ||
+		    ((size_t)rc < len && !m->may_be_full && !m->may_fail))
 			fail_msg("write of %zu: %zd", len, rc);
 		part_put(n, p, off, b->byte, (size_t)rc);
 		n->size = MAX(n->size, part_at[p] + off + (size_t)rc);
@@ -812,6 +824,8 @@ static void op_fallocate(struct model *m)
 		return;
 	rc = fs_fallocate(m->fx->fs, n->id, mode, part_at[p] + off, len);
 	if (full(m, rc)) {
+		if (m->failed)
+			return;
 		expect(m, "getattr", fs_getattr(m->fx->fs, n->id, &attr), 0);
 		assert_in_range(attr.size, old,
 				mode & FALLOC_FL_KEEP_SIZE ? old
@@ -872,7 +886,7 @@ static void op_copy(struct model *m)
 		expect(m, "copy onto itself", rc, -EINVAL);
 		return;
 	}
-	if (rc < 0 || (size_t)rc > n || ((size_t)rc < n && !m->may_be_full))
+	if (rc < 0 || (size_t)rc > n || ((size_t)rc < n && !m->may_be_full && !m->may_fail))
 		fail_msg("copy of %zu: %zd", n, rc);
 	bytes = node_bytes(from, off, (size_t)rc);
 	part_put(to, 0, to_off, bytes->byte, (size_t)rc);
@@ -992,7 +1006,7 @@ static void op_reclaim(struct model *m)
 {
 	const int rc = reclaim_run(m->fx->fs);
 
-	if (rc < 0)
+	if (rc < 0 && !failed(m, rc))
 		fail_msg("reclaim: %s", strerror(-rc));
 }
 
@@ -1059,26 +1073,26 @@ void model_start(struct model *m, struct fsfix *fx, bool dedup)
 	m->now.live.node[0].id = fx->root;
 	dedup_begin(m, dedup);
 	expect(m, "sync", fs_sync(fx->fs), 0);
-	state_copy(&m->durable, &m->now);
+	mstate_copy(&m->durable, &m->now);
 }
 
 void model_end(struct model *m)
 {
 	dedup_end(m);
-	state_clear(&m->now);
-	state_clear(&m->durable);
+	mstate_clear(&m->now);
+	mstate_clear(&m->durable);
 }
 
 void model_reopen(struct model *m)
 {
 	const bool dedup = dedup_end(m);
 
-	state_clear(&m->durable);
-	state_copy(&m->durable, &m->now);
+	mstate_clear(&m->durable);
+	mstate_copy(&m->durable, &m->now);
 	fsfix_stop(m->fx);
 	fsfix_start(m->fx);
-	state_clear(&m->now);
-	state_copy(&m->now, &m->durable);
+	mstate_clear(&m->now);
+	mstate_copy(&m->now, &m->durable);
 	dedup_begin(m, dedup);
 }
 
@@ -1088,7 +1102,7 @@ void model_crash(struct model *m)
 
 	fsfix_crash(m->fx);
 	fsfix_start(m->fx);
-	state_clear(&m->now);
-	state_copy(&m->now, &m->durable);
+	mstate_clear(&m->now);
+	mstate_copy(&m->now, &m->durable);
 	dedup_begin(m, dedup);
 }

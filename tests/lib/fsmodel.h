@@ -56,6 +56,8 @@ struct model {
 	struct mstate durable; /* what the last commit that was asked for has made durable */
 	bool may_be_full;      /* -ENOSPC is an answer */
 	uint64_t full;	       /* how often it was */
+	bool may_fail;	       /* -EIO is one, too */
+	bool failed;	       /* it was given: from here on `now` means nothing */
 	uint64_t snap_names;
 	struct dedup *dedup; /* NULL: none in the mix */
 	/* Called when `now` has become durable, before `durable` follows.  NULL: nobody wants to
@@ -74,6 +76,9 @@ void model_sync(struct model *m);
 /* Close and open; or lose what is not durable and open. */
 void model_reopen(struct model *m);
 void model_crash(struct model *m);
+
+void mstate_copy(struct mstate *to, const struct mstate *from);
+void mstate_clear(struct mstate *s);
 
 /* Is the filesystem in that state?  false: yes; true: no, and why says where. */
 bool model_differs(struct fs *fs, const struct mstate *want, char *why, size_t size);

@@ -455,6 +455,27 @@ static void test_reclaim_makes_room_on_a_full_image(void **state)
 	}
 }
 
+/* The same for the rest of a big file that was deleted. */
+static void test_reclaim_makes_room_of_orphans(void **state)
+{
+	struct fsfix fx;
+	uint64_t id, next, filled;
+
+	(void)state;
+	fsfix_image(&fx, 64 * MIB);
+	next = fsfix_file(&fx, fx.root, "next");
+	id = fsfix_file(&fx, fx.root, "file");
+	filled = fill(&fx, id, 0);
+	assert_true(filled > 2 * RECLAIM_STEP);
+	assert_int_equal(fs_unlink(fx.fs, fx.root, "file", 4), 0);
+	fs_forget(fx.fs, id, 1);
+	assert_int_equal(reclaim_backlog(fx.fs), 1);
+	assert_in_range(fill(&fx, next, 0), filled - 50, filled + 50);
+	assert_int_equal(reclaim_backlog(fx.fs), 0);
+	fsfix_check(&fx);
+	fsfix_free(&fx);
+}
+
 /* As before, with all reserves eaten by removals that copy shared pages. */
 static void test_reclaim_has_a_reserve_of_its_own(void **state)
 {
@@ -582,6 +603,7 @@ int main(void)
 		cmocka_unit_test(test_reclaim_waits_for_users),
 		cmocka_unit_test(test_reclaim_damage_stops_one_snapshot),
 		cmocka_unit_test(test_reclaim_makes_room_on_a_full_image),
+		cmocka_unit_test(test_reclaim_makes_room_of_orphans),
 		cmocka_unit_test(test_reclaim_has_a_reserve_of_its_own),
 		cmocka_unit_test(test_reclaim_thread),
 		cmocka_unit_test(test_reclaim_stops_in_the_middle),
