@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The control session: a second, read-only mount in the runtime directory, reached through the symlink `.pmfs`.  Its files
- * have texts that are made when they are opened, so it is the one that needs OPEN, which the main mount has given up.
+ * The control session: a second, read-only mount in the runtime directory, reached through the
+ * symlink `.pmfs`.  Its files have texts that are made when they are opened, so it is the one that
+ * needs OPEN, which the main mount has given up.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -19,9 +20,9 @@
 
 #define CONTROL_THREADS 4
 
-static const char *const control_files[] = { "stats", "stats.json", "metrics" };
-#define FILE_INO(i) ((fuse_ino_t)(i) + 2)
-#define INO_FILE(ino) ((size_t)(ino) - 2)
+static const char *const control_files[] = {"stats", "stats.json", "metrics"};
+#define FILE_INO(i)   ((fuse_ino_t)(i) + 2)
+#define INO_FILE(ino) ((size_t)(ino)-2)
 
 struct control {
 	struct front *fr;
@@ -32,7 +33,8 @@ struct control {
 	bool mounted, running;
 };
 
-/* What an open file shows.  The open file holds it, and so does a READ, which may still be in writev(2) when RELEASE comes. */
+/* What an open file shows.  The open file holds it, and so does a READ, which may still be in
+ * writev(2) when RELEASE comes. */
 struct text {
 	_Atomic unsigned holds;
 	size_t len;
@@ -58,7 +60,7 @@ static void control_stat(fuse_ino_t ino, struct stat *st)
 
 static void control_lookup(fuse_req_t req, fuse_ino_t dir, const char *name)
 {
-	struct fuse_entry_param e = { .attr_timeout = 0, .entry_timeout = TIMEOUT_FOREVER };
+	struct fuse_entry_param e = {.attr_timeout = 0, .entry_timeout = TIMEOUT_FOREVER};
 
 	if (dir != FUSE_ROOT_ID) {
 		fuse_reply_err(req, ENOTDIR);
@@ -84,7 +86,8 @@ static void control_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_inf
 	fuse_reply_attr(req, &st, 0);
 }
 
-static void control_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
+static void control_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+			    struct fuse_file_info *fi)
 {
 	char buf[512];
 	size_t used = 0;
@@ -100,7 +103,8 @@ static void control_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t o
 		size_t need;
 
 		control_stat(i < 2 ? FUSE_ROOT_ID : FILE_INO(i - 2), &st);
-		need = fuse_add_direntry(req, buf + used, MIN(size, sizeof(buf)) - used, name, &st, (off_t)i + 1);
+		need = fuse_add_direntry(req, buf + used, MIN(size, sizeof(buf)) - used, name, &st,
+					 (off_t)i + 1);
 		if (need > MIN(size, sizeof(buf)) - used)
 			break;
 		used += need;
@@ -133,7 +137,8 @@ static void control_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *
 	t = calloc(1, sizeof(*t));
 	if (t) {
 		atomic_init(&t->holds, 1);
-		t->bytes = cfg->file ? cfg->file(cfg->file_arg, control_files[INO_FILE(ino)]) : strdup("");
+		t->bytes = cfg->file ? cfg->file(cfg->file_arg, control_files[INO_FILE(ino)])
+				     : strdup("");
 	}
 	if (!t || !t->bytes) {
 		text_put(t);
@@ -148,7 +153,8 @@ static void control_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *
 		text_put(t);
 }
 
-static void control_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
+static void control_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+			 struct fuse_file_info *fi)
 {
 	struct text *t = (struct text *)(uintptr_t)fi->fh;
 

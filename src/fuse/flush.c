@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * front_flush(): everything that was written through the mount before the call is in the tree when it returns.
+ * front_flush(): everything that was written through the mount before the call is in the tree when
+ * it returns.
  *
- * Dirty pages are the kernel's as long as it likes, and syncfs(2) only queues them for a FUSE mount.  So: syncfs, then wait
- * until all that was queued has been handled; and once more, since the flusher passes over a page that was stored to
- * again while its WRITE was in flight.
+ * Dirty pages are the kernel's as long as it likes, and syncfs(2) only queues them for a FUSE
+ * mount.  So: syncfs, then wait until all that was queued has been handled; and once more, since
+ * the flusher passes over a page that was stored to again while its WRITE was in flight.
  *
- * The classic device hands requests out in the order of one queue: when a request sent later has been answered, all
- * earlier ones have been read, and loop_quiesce() waits for those who read them.  With rings there is a queue per CPU, each
- * handled in order by one thread: a request from every CPU has all earlier ones behind it.
+ * The classic device hands requests out in the order of one queue: when a request sent later has
+ * been answered, all earlier ones have been read, and loop_quiesce() waits for those who read them.
+ * With rings there is a queue per CPU, each handled in order by one thread: a request from every
+ * CPU has all earlier ones behind it.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -19,10 +19,10 @@
 #include "fuse/front_impl.h"
 #include "fuse/protocol.h"
 
-#define THREADS_MAX 32u  /* of the classic device, unless the configuration says how many */
-#define POOL_THREADS 4u
+#define THREADS_MAX    32u /* of the classic device, unless the configuration says how many */
+#define POOL_THREADS   4u
 #define MAX_BACKGROUND 65535u /* below it syncfs(2) leaves dirty files behind */
-#define READAHEAD_KIB 1024u
+#define READAHEAD_KIB  1024u
 
 _Thread_local struct request this_request;
 
@@ -61,14 +61,15 @@ void request_fail(fuse_req_t req, enum front_op op, int err)
 	if (err)
 		__atomic_fetch_add(&fr->ops[op].errors, 1, __ATOMIC_RELAXED);
 	if (err == -EIO || err == -EBADMSG || err == -EUCLEAN) {
-		log_limited(LOG_LEVEL_ERR, fr->ops[op].name, "%s: %s", fr->ops[op].name, strerror(-err));
+		log_limited(LOG_LEVEL_ERR, fr->ops[op].name, "%s: %s", fr->ops[op].name,
+			    strerror(-err));
 		/* A program that reads a file knows what EIO is, and nothing of checksums. */
 		err = -EIO;
 	}
 	fuse_reply_err(req, -err);
 }
 
-/* ------------------------------------------------------------------ what is agreed with the kernel */
+/* ---------------------------------------------------------------- what is agreed with the kernel */
 
 static bool can(const struct fuse_conn_info *conn, uint64_t cap)
 {
@@ -133,7 +134,8 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	want(conn, FUSE_CAP_PASSTHROUGH, false);
 #endif
 #if FRONT_URING
-	atomic_store(&fr->uring_agreed, want(conn, FUSE_CAP_OVER_IO_URING, atomic_load(&fr->uring_wanted)));
+	atomic_store(&fr->uring_agreed,
+		     want(conn, FUSE_CAP_OVER_IO_URING, atomic_load(&fr->uring_wanted)));
 #endif
 #ifdef HAVE_STRUCT_FUSE_CONN_INFO_NO_INTERRUPT
 	/* No handler can be interrupted, so nobody has to keep a list of those that might. */
@@ -169,8 +171,8 @@ static void before_request(void *arg, const void *request, size_t len)
 
 #if !(defined(HAVE_DECL_FUSE_CAP_HANDLE_KILLPRIV_V2) && HAVE_DECL_FUSE_CAP_HANDLE_KILLPRIV_V2)
 /*
- * A libfuse that does not know HANDLE_KILLPRIV_V2 yet costs one GETXATTR in front of every write(2).  It sends
- * its replies through this function, so the answer to INIT can say that we do.
+ * A libfuse that does not know HANDLE_KILLPRIV_V2 yet costs one GETXATTR in front of every
+ * write(2).  It sends its replies through this function, so the answer to INIT can say that we do.
  */
 static ssize_t reply_writev(int fd, struct iovec *iov, int count, void *userdata)
 {
@@ -192,7 +194,7 @@ static ssize_t request_read(int fd, void *buf, size_t len, void *userdata)
 
 static int take_over_replies(struct front *fr)
 {
-	const struct fuse_custom_io io = { .writev = reply_writev, .read = request_read };
+	const struct fuse_custom_io io = {.writev = reply_writev, .read = request_read};
 
 	return fuse_session_custom_io(fr->se, &io, fuse_session_fd(fr->se));
 }
@@ -220,7 +222,8 @@ static bool uring_possible(void)
 #endif
 }
 
-/* Never one alone: while it waits for a disk, nobody would take the WRITEs that an invalidation waits for. */
+/* Never one alone: while it waits for a disk, nobody would take the WRITEs that an invalidation
+ * waits for. */
 static unsigned threads_max(const struct front_config *cfg)
 {
 	if (!cfg->threads)
@@ -245,7 +248,7 @@ static bool add_value(struct fuse_args *args, const char *name, const char *valu
 static int session_new(struct front *fr)
 {
 	const struct front_config *cfg = &fr->cfg;
-	struct fuse_lowlevel_ops ops = { .init = op_init };
+	struct fuse_lowlevel_ops ops = {.init = op_init};
 	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
 	char flags[200], depth[40];
 	bool ok;
@@ -255,10 +258,12 @@ static int session_new(struct front *fr)
 	ops_file(&ops);
 	snprintf(flags, sizeof(flags), "-o%s", cfg->mount_flags ? cfg->mount_flags : "");
 	snprintf(depth, sizeof(depth), "-oio_uring_q_depth=%u", cfg->uring_depth);
-	ok = add_option(&args, true, "pmfs") && add_option(&args, true, "-odefault_permissions,subtype=pmfs") &&
+	ok = add_option(&args, true, "pmfs") &&
+	     add_option(&args, true, "-odefault_permissions,subtype=pmfs") &&
 	     add_value(&args, "fsname", cfg->source) && add_option(&args, cfg->read_only, "-oro") &&
-	     add_option(&args, cfg->allow_other, "-oallow_other") && add_option(&args, cfg->dev, "-odev") &&
-	     add_option(&args, cfg->suid, "-osuid") && add_option(&args, cfg->mount_flags, flags) &&
+	     add_option(&args, cfg->allow_other, "-oallow_other") &&
+	     add_option(&args, cfg->dev, "-odev") && add_option(&args, cfg->suid, "-osuid") &&
+	     add_option(&args, cfg->mount_flags, flags) &&
 	     add_option(&args, atomic_load(&fr->uring_wanted), "-oio_uring") &&
 	     add_option(&args, atomic_load(&fr->uring_wanted) && cfg->uring_depth, depth);
 	if (ok)
@@ -272,8 +277,9 @@ static int session_new(struct front *fr)
 /* Copy what cfg points to. */
 static int config_copy(struct front *fr, const struct front_config *cfg)
 {
-	const char *from[4] = { cfg->mountpoint, cfg->source, cfg->runtime_dir, cfg->mount_flags };
-	const char **to[4] = { &fr->cfg.mountpoint, &fr->cfg.source, &fr->cfg.runtime_dir, &fr->cfg.mount_flags };
+	const char *from[4] = {cfg->mountpoint, cfg->source, cfg->runtime_dir, cfg->mount_flags};
+	const char **to[4] = {&fr->cfg.mountpoint, &fr->cfg.source, &fr->cfg.runtime_dir,
+			      &fr->cfg.mount_flags};
 
 	fr->cfg = *cfg;
 	for (size_t i = 0; i < 4; i++) {
@@ -394,7 +400,8 @@ static void *setup_main(void *arg)
 	atomic_store(&fr->dev, dev);
 	if (geteuid() == 0)
 		mount_set_readahead(dev, READAHEAD_KIB);
-	if (fr->cfg.io_uring > 0 && atomic_load(&fr->uring_wanted) && !atomic_load(&fr->uring_agreed))
+	if (fr->cfg.io_uring > 0 && atomic_load(&fr->uring_wanted) &&
+	    !atomic_load(&fr->uring_agreed))
 		log_warn("the kernel does not offer io_uring; using the classic device");
 	if (fr->cfg.ready)
 		fr->cfg.ready(fr->cfg.ready_arg);
@@ -418,7 +425,8 @@ static void shut_down(struct front *fr)
 	int rc = front_flush(fr);
 
 	if (rc && rc != -ENOTCONN)
-		log_warn("%s: the kernel may have kept dirty pages: %s", fr->cfg.mountpoint, strerror(-rc));
+		log_warn("%s: the kernel may have kept dirty pages: %s", fr->cfg.mountpoint,
+			 strerror(-rc));
 	/* A mount that nobody uses ends everything by itself, with all that the kernel had. */
 	if (dev && !mount_remove(fr->cfg.mountpoint, dev, false))
 		return;
@@ -431,8 +439,8 @@ static void *stopper_main(void *arg)
 {
 	struct front *fr = arg;
 	struct pollfd fds[2] = {
-		{ .fd = fr->stop_event, .events = POLLIN },
-		{ .fd = fr->signals, .events = POLLIN },
+		{.fd = fr->stop_event, .events = POLLIN},
+		{.fd = fr->signals, .events = POLLIN},
 	};
 	struct signalfd_siginfo si;
 
@@ -529,7 +537,8 @@ void front_info(struct front *fr, struct front_info *out)
 	memset(out, 0, sizeof(*out));
 	snprintf(out->libfuse, sizeof(out->libfuse), "%s", fuse_pkgversion());
 	if (!uname(&un))
-		snprintf(out->kernel, sizeof(out->kernel), "%.50s, FUSE 7.%u", un.release, atomic_load(&fr->proto_minor));
+		snprintf(out->kernel, sizeof(out->kernel), "%.50s, FUSE 7.%u", un.release,
+			 atomic_load(&fr->proto_minor));
 	out->io_uring = atomic_load(&fr->uring);
 	out->passthrough = atomic_load(&fr->passthrough);
 	out->writeback = atomic_load(&fr->writeback);

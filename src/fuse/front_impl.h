@@ -2,8 +2,8 @@
 /*
  * front_impl.h - what the modules of this layer share.  Nothing outside src/fuse includes it.
  *
- *   M1  Every request is answered exactly once, and no lock of ours is held while it is (a READ holds its
- *       file against writers: fs_read_begin()).
+ *   M1  Every request is answered exactly once, and no lock of ours is held while it is (a READ
+ *       holds its file against writers: fs_read_begin()).
  *   M2  A handler never waits for the kernel: no notification, no path in the own mount, no syncfs.
  *       notify.c and flush.c do that, in other threads.
  *   M3  An entry that the kernel did not get (its reply failed) is forgotten here.
@@ -37,40 +37,41 @@
 #define FRONT_URING 0
 #endif
 
-/* Seconds: only this daemon changes the tree, so what the kernel knows stays true until it is told otherwise. */
+/* Seconds: only this daemon changes the tree, so what the kernel knows stays true until it is told
+ * otherwise. */
 #define TIMEOUT_FOREVER 1e9
 
-#define FRONT_OPS(X)							\
-	X(LOOKUP, "lookup")						\
-	X(FORGET, "forget")						\
-	X(GETATTR, "getattr")						\
-	X(SETATTR, "setattr")						\
-	X(READLINK, "readlink")						\
-	X(MKNOD, "mknod")						\
-	X(MKDIR, "mkdir")						\
-	X(SYMLINK, "symlink")						\
-	X(CREATE, "create")						\
-	X(TMPFILE, "tmpfile")						\
-	X(LINK, "link")							\
-	X(UNLINK, "unlink")						\
-	X(RMDIR, "rmdir")						\
-	X(RENAME, "rename")						\
-	X(OPEN, "open")							\
-	X(OPENDIR, "opendir")						\
-	X(READDIR, "readdir")						\
-	X(READDIRPLUS, "readdirplus")					\
-	X(READ, "read")							\
-	X(WRITE, "write")						\
-	X(FSYNC, "fsync")						\
-	X(FALLOCATE, "fallocate")					\
-	X(LSEEK, "lseek")						\
-	X(COPY, "copy_file_range")					\
-	X(STATFS, "statfs")						\
-	X(STATX, "statx")						\
-	X(GETXATTR, "getxattr")						\
-	X(LISTXATTR, "listxattr")					\
-	X(SETXATTR, "setxattr")						\
-	X(REMOVEXATTR, "removexattr")					\
+#define FRONT_OPS(X)                  \
+	X(LOOKUP, "lookup")           \
+	X(FORGET, "forget")           \
+	X(GETATTR, "getattr")         \
+	X(SETATTR, "setattr")         \
+	X(READLINK, "readlink")       \
+	X(MKNOD, "mknod")             \
+	X(MKDIR, "mkdir")             \
+	X(SYMLINK, "symlink")         \
+	X(CREATE, "create")           \
+	X(TMPFILE, "tmpfile")         \
+	X(LINK, "link")               \
+	X(UNLINK, "unlink")           \
+	X(RMDIR, "rmdir")             \
+	X(RENAME, "rename")           \
+	X(OPEN, "open")               \
+	X(OPENDIR, "opendir")         \
+	X(READDIR, "readdir")         \
+	X(READDIRPLUS, "readdirplus") \
+	X(READ, "read")               \
+	X(WRITE, "write")             \
+	X(FSYNC, "fsync")             \
+	X(FALLOCATE, "fallocate")     \
+	X(LSEEK, "lseek")             \
+	X(COPY, "copy_file_range")    \
+	X(STATFS, "statfs")           \
+	X(STATX, "statx")             \
+	X(GETXATTR, "getxattr")       \
+	X(LISTXATTR, "listxattr")     \
+	X(SETXATTR, "setxattr")       \
+	X(REMOVEXATTR, "removexattr") \
 	X(IOCTL, "ioctl")
 
 enum front_op {
@@ -85,34 +86,36 @@ struct pool;
 struct control;
 
 /*
- * Threads: front_run() is in the caller's; requests are handled by those of loop.h, or by libfuse's and those of its rings; besides,
- * `stopper` waits for signals and front_stop(), and `setup` does what needs a mount that answers.
+ * Threads: front_run() is in the caller's; requests are handled by those of loop.h, or by libfuse's
+ * and those of its rings; besides, `stopper` waits for signals and front_stop(), and `setup` does
+ * what needs a mount that answers.
  */
 struct front {
 	struct front_config cfg; /* strings are copies; set once */
-	struct fs *fs;           /* set once */
-	uint64_t root;           /* node id of the live root; set once */
+	struct fs *fs;		 /* set once */
+	uint64_t root;		 /* node id of the live root; set once */
 	struct fuse_session *se; /* set once */
-	struct loop *loop;       /* the classic device; NULL: libfuse's loop serves device and rings */
-	struct notify *notify;   /* set once */
-	struct pool *pool;       /* long work with io_uring; NULL without */
+	struct loop *loop;	 /* of the classic device; NULL: libfuse's loop, and its rings */
+	struct notify *notify;	 /* set once */
+	struct pool *pool;	 /* long work with io_uring; NULL without */
 	struct control *control; /* NULL: none */
-	char *strings[4];        /* the copies that cfg points to */
+	char *strings[4];	 /* the copies that cfg points to */
 
 	struct rwlock alive_lock; /* LOCK_MOUNT */
-	bool alive;               /* the session has its device; guarded by alive_lock */
-	bool mounted;             /* front_new() mounted it and front_run() has not taken it down; one thread */
-	int stop_event;           /* eventfd: stop, or the loop has ended */
-	int signals;              /* signalfd */
-	_Atomic bool ended;       /* the loop has */
-	_Atomic uint64_t dev;     /* st_dev of the mount, 0: not known yet */
+	bool alive;		  /* the session has its device; guarded by alive_lock */
+	bool mounted;		  /* by front_new(), and front_run() has not taken it down */
+	int stop_event;		  /* eventfd: stop, or the loop has ended */
+	int signals;		  /* signalfd */
+	_Atomic bool ended;	  /* the loop has */
+	_Atomic uint64_t dev;	  /* st_dev of the mount, 0: not known yet */
 
 	/* What was agreed with the kernel; set in INIT, read by anybody later. */
-	_Atomic bool init_done, writeback, killpriv_v2, explicit_inval, no_open, readdirplus, passthrough;
+	_Atomic bool init_done, writeback, killpriv_v2, explicit_inval, no_open, readdirplus,
+		passthrough;
 	_Atomic bool uring_wanted, uring_agreed, uring; /* the last: a request has come that way */
 	_Atomic unsigned max_write, max_readahead, max_background, proto_minor;
 
-	_Atomic uint64_t snapdir_changed_ns; /* a snapshot was deleted or renamed */
+	_Atomic uint64_t snapdir_changed_ns;	 /* a snapshot was deleted or renamed */
 	struct front_op_count ops[OP_COUNT + 1]; /* atomic */
 };
 
@@ -120,7 +123,7 @@ struct front {
 struct request {
 	uint64_t unique;
 	bool kill_priv; /* HANDLE_KILLPRIV_V2, where libfuse does not hand it through */
-	bool init;      /* an INIT that offers it */
+	bool init;	/* an INIT that offers it */
 };
 extern _Thread_local struct request this_request;
 
@@ -146,7 +149,8 @@ struct front *request_begin(fuse_req_t req, enum front_op op);
 bool request_is_ring(fuse_req_t req);
 /* Answer it with an error (negative errno) or with success (0). */
 void request_fail(fuse_req_t req, enum front_op op, int err);
-/* The same for an error with a meaning that is no failure: no such name or attribute, not supported. */
+/* The same for an error with a meaning that is no failure: no such name or attribute, not
+ * supported. */
 void request_refuse(fuse_req_t req, int err);
 
 /* ---- ops_meta.c, ops_dir.c, ops_file.c: fill in their part of the table ---- */
@@ -160,7 +164,8 @@ void attr_to_entry(const struct front *fr, const struct fs_attr *a, struct fuse_
 void reply_entry(fuse_req_t req, const struct fs_attr *a);
 
 /* ---- ops_file.c ---- */
-/* Work that may take long: with rings it goes to the pool, since a handler there stalls all callers of its CPU. */
+/* Work that may take long: with rings it goes to the pool, since a handler there stalls all callers
+ * of its CPU. */
 struct job {
 	struct job *next;
 	void (*run)(struct job *job);
@@ -198,7 +203,8 @@ int mount_session(struct fuse_session *se, const char *mountpoint, char text[256
 int mount_check(const char *mountpoint, char text[256]);
 /* Take a mount away: 0, -EBUSY (only without lazy), -ENOENT (it is not there). */
 int mount_remove(const char *mountpoint, uint64_t dev, bool lazy);
-/* The device number of the topmost mount at that place, its type in type[]; -ENOENT.  Does not touch the mount. */
+/* The device number of the topmost mount at that place, its type in type[]; -ENOENT.  Does not
+ * touch the mount. */
 int mount_find(const char *mountpoint, uint64_t *dev, char type[64]);
 /* Commas and backslashes in an option's value. */
 char *mount_escape(const char *name, const char *value);
@@ -213,7 +219,7 @@ void control_free(struct control *ct);
 
 /* ---- virtual.c: `.snapshots` and `.pmfs` ---- */
 #define VIRT_SNAPSHOTS 2u
-#define VIRT_PMFS 3u
+#define VIRT_PMFS      3u
 
 static inline bool is_virtual(fuse_ino_t ino)
 {
@@ -230,7 +236,8 @@ int virtual_lookup(struct front *fr, fuse_ino_t dir, const char *name, struct fu
 /* The target of `.pmfs`, malloc'ed. */
 char *virtual_link_target(const struct front *fr);
 /* As fs_readdir() for `.snapshots`. */
-int virtual_readdir(struct front *fr, uint64_t cookie, int (*fn)(void *arg, const struct fs_dirent *de), void *arg);
+int virtual_readdir(struct front *fr, uint64_t cookie,
+		    int (*fn)(void *arg, const struct fs_dirent *de), void *arg);
 /* st_ino of a virtual node: of volume 1's numbers, which no file shows. */
 uint64_t virtual_st_ino(fuse_ino_t ino);
 

@@ -16,11 +16,12 @@
 
 /* The header and the arguments of a WRITE; placed so that the payload begins on a page. */
 #define WRITE_HEAD 80u
-#define PAGE 4096u
-#define READ_SIZE (LOOP_MAX_WRITE + PAGE)
+#define PAGE	   4096u
+#define READ_SIZE  (LOOP_MAX_WRITE + PAGE)
 
-/* Takes a thread out of read(2).  It may come before the read begins, so it is sent until it has worked. */
-#define WAKE_SIGNAL SIGUSR1
+/* Takes a thread out of read(2).  It may come before the read begins, so it is sent until it has
+ * worked. */
+#define WAKE_SIGNAL   SIGUSR1
 #define WAKE_AGAIN_MS 5
 
 enum { OPCODE_FORGET = 2, OPCODE_BATCH_FORGET = 42 };
@@ -35,10 +36,10 @@ struct worker {
 	struct worker *next; /* guarded by the loop's lock */
 	struct loop *loop;
 	pthread_t thread;
-	void *block;         /* what was allocated */
+	void *block; /* what was allocated */
 	char *buf;
 	_Atomic uint64_t idles; /* how often it has had nothing in hand */
-	_Atomic bool reading;   /* and waits for more, or is about to */
+	_Atomic bool reading;	/* and waits for more, or is about to */
 };
 
 struct loop {
@@ -47,13 +48,14 @@ struct loop {
 	void (*before)(void *arg, const void *request, size_t len);
 	void *arg;
 
-	struct mutex lock;       /* LOCK_LEAF */
-	struct cond changed;     /* `ending` was set, or `live` has become 0 */
-	struct worker *workers;  /* guarded by lock; they stay until the end */
-	unsigned count, live;    /* guarded by lock; of the threads, and of those that have not ended */
-	int error;               /* guarded by lock */
-	_Atomic bool ending;     /* set under lock */
-	_Atomic int idle;        /* threads that read, or are about to */
+	struct mutex lock;	/* LOCK_LEAF */
+	struct cond changed;	/* `ending` was set, or `live` has become 0 */
+	struct worker *workers; /* guarded by lock; they stay until the end */
+	unsigned count,
+		live;	     /* guarded by lock; of the threads, and of those that have not ended */
+	int error;	     /* guarded by lock */
+	_Atomic bool ending; /* set under lock */
+	_Atomic int idle;    /* threads that read, or are about to */
 };
 
 static void woken(int sig)
@@ -65,7 +67,7 @@ int loop_new(struct loop **out, struct fuse_session *se, unsigned max_threads,
 	     void (*before)(void *arg, const void *request, size_t len), void *arg)
 {
 	/* Without SA_RESTART: read(2) says EINTR. */
-	const struct sigaction sa = { .sa_handler = woken };
+	const struct sigaction sa = {.sa_handler = woken};
 	struct loop *lp = calloc(1, sizeof(*lp));
 
 	if (!lp)
@@ -160,7 +162,8 @@ static void loop_grow(struct loop *lp)
 		rc = worker_start_locked(lp);
 	mutex_unlock(&lp->lock);
 	if (rc)
-		log_limited(LOG_LEVEL_WARN, "loop-grow", "no thread for more requests: %s", strerror(-rc));
+		log_limited(LOG_LEVEL_WARN, "loop-grow", "no thread for more requests: %s",
+			    strerror(-rc));
 }
 
 /* One request into the buffer: its length; 0: the end; negative errno. */
@@ -188,7 +191,7 @@ static ssize_t worker_read(struct worker *w)
 static void worker_handle(struct worker *w, size_t len)
 {
 	struct loop *lp = w->loop;
-	struct fuse_buf buf = { .size = len, .mem = w->buf };
+	struct fuse_buf buf = {.size = len, .mem = w->buf};
 	struct in_header head;
 	bool counts;
 
@@ -284,7 +287,7 @@ int loop_quiesce(struct loop *lp, int (*nudge)(void *arg), void *arg)
 	struct {
 		const struct worker *w;
 		uint64_t idles;
-	} *seen;
+	} * seen;
 	unsigned n = 0;
 	int rc = 0;
 
@@ -300,13 +303,14 @@ int loop_quiesce(struct loop *lp, int (*nudge)(void *arg), void *arg)
 	}
 	mutex_unlock(&lp->lock);
 	/*
-	 * A thread that has had nothing in hand since then has finished what it had.  One that sleeps in read() or has
-	 * just come out of it with a request can't be told apart, so all get something to do: waiters
-	 * are served in the order in which they came, so as many requests as there are threads reach each of them.
+	 * A thread that has had nothing in hand since then has finished what it had.  One that
+	 * sleeps in read() or has just come out of it with a request can't be told apart, so all
+	 * get something to do: waiters are served in the order in which they came, so as many
+	 * requests as there are threads reach each of them.
 	 */
 	for (unsigned i = 0; i < n && !rc; i++) {
 		for (unsigned tries = 0;; tries++) {
-			const struct timespec pause = { .tv_nsec = 200 * 1000 };
+			const struct timespec pause = {.tv_nsec = 200 * 1000};
 			uint64_t now;
 
 			mutex_lock(&lp->lock);

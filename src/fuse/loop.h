@@ -2,10 +2,13 @@
 /*
  * loop.h - threads that read requests from a FUSE device and have libfuse decode them.
  *
- * Like libfuse's own multi-threaded loop, with two differences: a thread that is told to end is woken up at any time, and
- * loop_quiesce() can tell when all that had been read from the device at some moment has been handled.
+ * Like libfuse's own multi-threaded loop, with two differences: a thread that is told to end is
+ * woken up at any time, and loop_quiesce() can tell when all that had been read from the device at
+ * some moment has been handled.
  *
- * There are always as many threads as are busy, plus one that reads, up to a limit.  Handlers may block.
+ * There are always as many threads as are busy, plus one that reads, up to a limit.  Handlers may
+ * block.
+ *
  * Lock rank: LOCK_LEAF.
  */
 #ifndef PMFS_FUSE_LOOP_H
@@ -21,12 +24,13 @@ struct loop;
 #define LOOP_MAX_WRITE (1024u * 1024)
 
 /*
- * A loop for a mounted session.  before (may be NULL) sees each request, header first, before libfuse does, in the thread
- * that is going to handle it.
+ * A loop for a mounted session.  before (may be NULL) sees each request, header first, before
+ * libfuse does, in the thread that is going to handle it.
  */
 int loop_new(struct loop **out, struct fuse_session *se, unsigned max_threads,
 	     void (*before)(void *arg, const void *request, size_t len), void *arg);
-/* Serve until the file system is unmounted or loop_exit().  0, or the error that ended it.  Returns when all handlers have. */
+/* Serve until the file system is unmounted or loop_exit().  0, or the error that ended it.  Returns
+ * when all handlers have. */
 int loop_run(struct loop *lp);
 /* Any thread, any number of times, before or while it runs. */
 void loop_exit(struct loop *lp);
@@ -34,9 +38,9 @@ void loop_free(struct loop *lp);
 unsigned loop_threads(struct loop *lp);
 
 /*
- * Wait until every request that had been read from the device at the time of the call has been answered.  nudge() sends the device
- * a request of no consequence (which a thread that only waits for one needs); not 0 ends the waiting with that error.
- * Not from a handler.
+ * Wait until every request that had been read from the device at the time of the call has been
+ * answered.  nudge() sends the device a request of no consequence (which a thread that only waits
+ * for one needs); not 0 ends the waiting with that error.  Not from a handler.
  */
 int loop_quiesce(struct loop *lp, int (*nudge)(void *arg), void *arg);
 

@@ -18,7 +18,8 @@
 static char last_message[200];
 static _Atomic bool keep_messages;
 
-static void message(enum fuse_log_level level, const char *fmt, va_list ap) __attribute__((format(printf, 2, 0)));
+static void message(enum fuse_log_level level, const char *fmt, va_list ap)
+	__attribute__((format(printf, 2, 0)));
 
 static void message(enum fuse_log_level level, const char *fmt, va_list ap)
 {
@@ -130,9 +131,11 @@ static int helper_unmount(const char *mountpoint, bool lazy)
 			dup2(null, 2);
 		}
 		if (lazy)
-			execlp("fusermount3", "fusermount3", "-u", "-q", "-z", "--", mountpoint, (char *)NULL);
+			execlp("fusermount3", "fusermount3", "-u", "-q", "-z", "--", mountpoint,
+			       (char *)NULL);
 		else
-			execlp("fusermount3", "fusermount3", "-u", "-q", "--", mountpoint, (char *)NULL);
+			execlp("fusermount3", "fusermount3", "-u", "-q", "--", mountpoint,
+			       (char *)NULL);
 		_exit(127);
 	}
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
@@ -164,7 +167,8 @@ int mount_check(const char *mountpoint, char text[256])
 	ours = !mount_find(mountpoint, &dev, type) && !strncmp(type, "fuse.pmfs", 9);
 	if (stat(mountpoint, &st) == 0) {
 		if (ours) {
-			snprintf(text, 256, "%s: a pmfs is mounted there already; unmount it with: umount %s",
+			snprintf(text, 256,
+				 "%s: a pmfs is mounted there already; unmount it with: umount %s",
 				 mountpoint, mountpoint);
 			return -EBUSY;
 		}
@@ -175,7 +179,8 @@ int mount_check(const char *mountpoint, char text[256])
 		return 0;
 	}
 	if (errno == ENOTCONN) {
-		snprintf(text, 256, "%s: a dead mount is in the way; take it away with: fusermount3 -uz %s",
+		snprintf(text, 256,
+			 "%s: a dead mount is in the way; take it away with: fusermount3 -uz %s",
 			 mountpoint, mountpoint);
 		return -EBUSY;
 	}
@@ -183,11 +188,13 @@ int mount_check(const char *mountpoint, char text[256])
 		snprintf(text, 256, "%s: the mount point does not exist; make it with: mkdir -p %s",
 			 mountpoint, mountpoint);
 	else
-		snprintf(text, 256, "%s: the mount point can't be used: %s", mountpoint, strerror(errno));
+		snprintf(text, 256, "%s: the mount point can't be used: %s", mountpoint,
+			 strerror(errno));
 	return -errno;
 }
 
-/* Run fuse_session_mount() with stderr in a pipe: fusermount3, which an ordinary user needs, writes there. */
+/* Run fuse_session_mount() with stderr in a pipe: fusermount3, which an ordinary user needs, writes
+ * there. */
 static int mount_quietly(struct fuse_session *se, const char *mountpoint)
 {
 	int fds[2], saved = -1, rc;
@@ -224,7 +231,9 @@ int mount_session(struct fuse_session *se, const char *mountpoint, char text[256
 	int rc;
 
 	if (access("/dev/fuse", F_OK)) {
-		snprintf(text, 256, "%s: can't mount: /dev/fuse is missing; load the module with: modprobe fuse",
+		snprintf(text, 256,
+			 "%s: can't mount: /dev/fuse is missing; load the module with: modprobe "
+			 "fuse",
 			 mountpoint);
 		return -ENODEV;
 	}

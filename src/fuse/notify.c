@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Telling the kernel to forget.  An invalidation waits for pages that a WRITE in flight has locked, so handlers
- * only queue it, and a thread of its own sends it (FUSE deadlocks otherwise).
+ * Telling the kernel to forget.  An invalidation waits for pages that a WRITE in flight has locked,
+ * so handlers only queue it, and a thread of its own sends it (FUSE deadlocks otherwise).
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -19,10 +19,10 @@ struct note {
 
 struct notify {
 	struct front *fr;
-	struct mutex lock;        /* LOCK_LEAF */
+	struct mutex lock; /* LOCK_LEAF */
 	struct cond work;
 	struct note *head, **tail; /* guarded by lock */
-	bool ending;              /* guarded by lock */
+	bool ending;		   /* guarded by lock */
 	pthread_t thread;
 };
 
@@ -113,7 +113,7 @@ void notify_inval(struct notify *nt, fuse_ino_t ino, off_t off, off_t len)
 		log_limited(LOG_LEVEL_WARN, "notify", "no memory to invalidate a cached page");
 		return;
 	}
-	*n = (struct note){ .ino = ino, .off = off, .len = len };
+	*n = (struct note){.ino = ino, .off = off, .len = len};
 	mutex_lock(&nt->lock);
 	*nt->tail = n;
 	nt->tail = &n->next;
@@ -129,7 +129,8 @@ void front_snapshot_gone(struct front *fr, const char *name, uint64_t root_id)
 	/* Who has something of it open keeps that, as with an unlinked file; by name it is gone. */
 	(void)root_id;
 	clock_gettime(CLOCK_REALTIME, &ts);
-	atomic_store(&fr->snapdir_changed_ns, (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec);
+	atomic_store(&fr->snapdir_changed_ns,
+		     (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec);
 	rw_rdlock(&fr->alive_lock);
 	if (fr->alive) {
 		/* The entry takes all that is cached below it along. */

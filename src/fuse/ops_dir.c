@@ -82,7 +82,8 @@ static void op_lookup(fuse_req_t req, fuse_ino_t dir, const char *name)
 	if (rc != -ENOENT) {
 		request_fail(req, OP_LOOKUP, rc);
 	} else if (virt) {
-		/* A snapshot of that name may be made at any time, and nobody would tell the kernel. */
+		/* A snapshot of that name may be made at any time, and nobody would tell the
+		 * kernel. */
 		request_refuse(req, -ENOENT);
 	} else {
 		memset(&e, 0, sizeof(e));
@@ -120,7 +121,8 @@ static void op_mknod(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mo
 	if (refused(req, OP_MKNOD, dir, name, true))
 		return;
 	cred_of(req, &cred);
-	rc = fs_mknod(fr->fs, node_of(fr, dir), name, strlen(name), mode, (uint32_t)rdev, &cred, &a);
+	rc = fs_mknod(fr->fs, node_of(fr, dir), name, strlen(name), mode, (uint32_t)rdev, &cred,
+		      &a);
 	reply_made(req, OP_MKNOD, rc, &a);
 }
 
@@ -166,9 +168,10 @@ static void reply_created(fuse_req_t req, const struct fs_attr *a, struct fuse_f
 }
 
 /* CREATE of a name that exists, which the kernel did not know: an open. */
-static int open_existing(struct front *fr, uint64_t dir, const char *name, int flags, struct fs_attr *a)
+static int open_existing(struct front *fr, uint64_t dir, const char *name, int flags,
+			 struct fs_attr *a)
 {
-	const struct fs_setattr zero = { 0 };
+	const struct fs_setattr zero = {0};
 	int rc;
 
 	if (flags & O_EXCL)
@@ -185,7 +188,8 @@ static int open_existing(struct front *fr, uint64_t dir, const char *name, int f
 	return rc;
 }
 
-static void op_create(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode, struct fuse_file_info *fi)
+static void op_create(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode,
+		      struct fuse_file_info *fi)
 {
 	struct front *fr = request_begin(req, OP_CREATE);
 	struct fs_cred cred;
@@ -195,7 +199,8 @@ static void op_create(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t m
 	if (refused(req, OP_CREATE, dir, name, true))
 		return;
 	cred_of(req, &cred);
-	rc = fs_mknod(fr->fs, node_of(fr, dir), name, strlen(name), (mode & 07777) | S_IFREG, 0, &cred, &a);
+	rc = fs_mknod(fr->fs, node_of(fr, dir), name, strlen(name), (mode & 07777) | S_IFREG, 0,
+		      &cred, &a);
 	if (rc == -EEXIST)
 		rc = open_existing(fr, node_of(fr, dir), name, fi->flags, &a);
 	if (rc)
@@ -257,8 +262,8 @@ static void op_rmdir(fuse_req_t req, fuse_ino_t dir, const char *name)
 	request_fail(req, OP_RMDIR, fs_rmdir(fr->fs, node_of(fr, dir), name, strlen(name)));
 }
 
-static void op_rename(fuse_req_t req, fuse_ino_t dir, const char *name, fuse_ino_t new_dir, const char *new_name,
-		      unsigned int flags)
+static void op_rename(fuse_req_t req, fuse_ino_t dir, const char *name, fuse_ino_t new_dir,
+		      const char *new_name, unsigned int flags)
 {
 	struct front *fr = request_begin(req, OP_RENAME);
 	int rc;
@@ -273,8 +278,9 @@ static void op_rename(fuse_req_t req, fuse_ino_t dir, const char *name, fuse_ino
 		request_fail(req, OP_RENAME, rc);
 		return;
 	}
-	request_fail(req, OP_RENAME, fs_rename(fr->fs, node_of(fr, dir), name, strlen(name), node_of(fr, new_dir),
-					       new_name, strlen(new_name), flags));
+	request_fail(req, OP_RENAME,
+		     fs_rename(fr->fs, node_of(fr, dir), name, strlen(name), node_of(fr, new_dir),
+			       new_name, strlen(new_name), flags));
 }
 
 static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -299,16 +305,17 @@ struct listing {
 };
 
 #define FULL 1
-/* The cookies behind "..", and of the root's extra entries, come before those of all real entries. */
+/* The cookies of ".." and of the root's extra entries come before those of all real entries. */
 #define COOKIE_DOTS 2u
-#define EXTRAS 2u
+#define EXTRAS	    2u
 
 static bool is_dots(const char *name)
 {
 	return name[0] == '.' && (!name[1] || (name[1] == '.' && !name[2]));
 }
 
-/* What READDIRPLUS says about an entry; counts as a lookup unless node id 0 says that it is only the name. */
+/* What READDIRPLUS says about an entry; counts as a lookup unless node id 0 says that it is only
+ * the name. */
 static void list_look_up(struct listing *ls, const char *name, struct fuse_entry_param *e)
 {
 	struct front *fr = ls->fr;
@@ -327,13 +334,15 @@ static void list_look_up(struct listing *ls, const char *name, struct fuse_entry
 		attr_to_entry(fr, &a, e);
 }
 
-static int list_put(struct listing *ls, const char *name, uint64_t ino, uint8_t type, uint64_t cookie)
+static int list_put(struct listing *ls, const char *name, uint64_t ino, uint8_t type,
+		    uint64_t cookie)
 {
-	struct fuse_entry_param e = { .attr = { .st_ino = ino, .st_mode = (mode_t)type << 12 } };
+	struct fuse_entry_param e = {.attr = {.st_ino = ino, .st_mode = (mode_t)type << 12}};
 	const size_t room = ls->size - ls->used;
 
 	if (!ls->plus) {
-		const size_t need = fuse_add_direntry(ls->req, ls->buf + ls->used, room, name, &e.attr, (off_t)cookie);
+		const size_t need = fuse_add_direntry(ls->req, ls->buf + ls->used, room, name,
+						      &e.attr, (off_t)cookie);
 
 		if (need > room)
 			return FULL;
@@ -343,7 +352,8 @@ static int list_put(struct listing *ls, const char *name, uint64_t ino, uint8_t 
 	if (fuse_add_direntry_plus(ls->req, NULL, 0, name, NULL, 0) > room)
 		return FULL;
 	list_look_up(ls, name, &e);
-	ls->used += fuse_add_direntry_plus(ls->req, ls->buf + ls->used, room, name, &e, (off_t)cookie);
+	ls->used +=
+		fuse_add_direntry_plus(ls->req, ls->buf + ls->used, room, name, &e, (off_t)cookie);
 	return 0;
 }
 
@@ -355,8 +365,8 @@ static int list_extras(struct listing *ls)
 		fuse_ino_t ino;
 		uint8_t type;
 	} extras[EXTRAS] = {
-		{ ".snapshots", VIRT_SNAPSHOTS, S_IFDIR >> 12 },
-		{ ".pmfs", VIRT_PMFS, S_IFLNK >> 12 },
+		{".snapshots", VIRT_SNAPSHOTS, S_IFDIR >> 12},
+		{".pmfs", VIRT_PMFS, S_IFLNK >> 12},
 	};
 
 	for (; ls->extras < EXTRAS; ls->extras++) {
@@ -364,8 +374,8 @@ static int list_extras(struct listing *ls)
 		int rc = 0;
 
 		if (virtual_name(ls->fr, ls->dir, extras[i].name))
-			rc = list_put(ls, extras[i].name, virtual_st_ino(extras[i].ino), extras[i].type,
-				      COOKIE_DOTS + i + 1);
+			rc = list_put(ls, extras[i].name, virtual_st_ino(extras[i].ino),
+				      extras[i].type, COOKIE_DOTS + i + 1);
 		if (rc)
 			return rc;
 	}
@@ -409,7 +419,8 @@ static void list_take_back(struct listing *ls)
 static void list_dir(fuse_req_t req, enum front_op op, fuse_ino_t dir, size_t size, off_t off)
 {
 	struct front *fr = request_begin(req, op);
-	struct listing ls = { .req = req, .fr = fr, .dir = dir, .plus = op == OP_READDIRPLUS, .size = size };
+	struct listing ls = {
+		.req = req, .fr = fr, .dir = dir, .plus = op == OP_READDIRPLUS, .size = size};
 	uint64_t cookie = (uint64_t)off;
 	int rc;
 
@@ -442,13 +453,15 @@ static void list_dir(fuse_req_t req, enum front_op op, fuse_ino_t dir, size_t si
 	free(ls.buf);
 }
 
-static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
+static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+		       struct fuse_file_info *fi)
 {
 	(void)fi;
 	list_dir(req, OP_READDIR, ino, size, off);
 }
 
-static void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
+static void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+			   struct fuse_file_info *fi)
 {
 	(void)fi;
 	list_dir(req, OP_READDIRPLUS, ino, size, off);

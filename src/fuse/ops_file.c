@@ -33,18 +33,20 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	(void)ino;
 	(void)fi;
 	request_begin(req, OP_OPEN);
-	/* From now on the kernel opens files itself, as if each answer had been "keep what you have cached". */
+	/* From now on the kernel opens files itself, as if each answer had been "keep what you have
+	 * cached". */
 	request_refuse(req, -ENOSYS);
 }
 
-/* A piece of the region could not be read while the reply was copied: libfuse has dropped the request, so answer by hand. */
+/* A piece of the region could not be read while the reply was copied: libfuse has dropped the
+ * request, so answer by hand. */
 static void reply_unreadable(struct front *fr)
 {
 	const struct out_header { /* struct fuse_out_header of the protocol */
 		uint32_t len;
 		int32_t error;
 		uint64_t unique;
-	} head = { .len = sizeof(head), .error = -EIO, .unique = this_request.unique };
+	} head = {.len = sizeof(head), .error = -EIO, .unique = this_request.unique};
 	ssize_t n;
 
 	__atomic_fetch_add(&fr->ops[OP_READ].errors, 1, __ATOMIC_RELAXED);
@@ -63,7 +65,8 @@ static void read_ring(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off)
 	ssize_t n = fuse_req_get_payload(req, &payload, &room, NULL);
 
 	if (!n)
-		n = fs_read(fr->fs, node_of(fr, ino), (uint64_t)off, payload, size < room ? size : room);
+		n = fs_read(fr->fs, node_of(fr, ino), (uint64_t)off, payload,
+			    size < room ? size : room);
 	if (n < 0)
 		request_fail(req, OP_READ, (int)n);
 	else
@@ -71,11 +74,12 @@ static void read_ring(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off)
 }
 #endif
 
-static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
+static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+		    struct fuse_file_info *fi)
 {
 	struct front *fr = request_begin(req, OP_READ);
 	struct iovec iov[READ_PIECES];
-	struct fs_read rd = { .iov = iov, .max = READ_PIECES };
+	struct fs_read rd = {.iov = iov, .max = READ_PIECES};
 	ssize_t n;
 	int rc;
 
@@ -155,7 +159,11 @@ static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_f
 {
 	struct front *fr = request_begin(req, OP_FSYNC);
 	const struct job job = {
-		.run = fsync_run, .fr = fr, .req = req, .id = node_of(fr, ino), .mode = datasync,
+		.run = fsync_run,
+		.fr = fr,
+		.req = req,
+		.id = node_of(fr, ino),
+		.mode = datasync,
 	};
 
 	(void)fi;
@@ -173,12 +181,18 @@ static void fallocate_run(struct job *job)
 		request_fail(job->req, OP_FALLOCATE, rc);
 }
 
-static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len, struct fuse_file_info *fi)
+static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len,
+			 struct fuse_file_info *fi)
 {
 	struct front *fr = request_begin(req, OP_FALLOCATE);
 	const struct job job = {
-		.run = fallocate_run, .fr = fr, .req = req, .id = node_of(fr, ino), .mode = mode,
-		.off = (uint64_t)off, .len = (uint64_t)len,
+		.run = fallocate_run,
+		.fr = fr,
+		.req = req,
+		.id = node_of(fr, ino),
+		.mode = mode,
+		.off = (uint64_t)off,
+		.len = (uint64_t)len,
 	};
 
 	(void)fi;
@@ -188,7 +202,8 @@ static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, of
 		job_run(&job);
 }
 
-static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi)
+static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
+		     struct fuse_file_info *fi)
 {
 	struct front *fr = request_begin(req, OP_LSEEK);
 	uint64_t found;
@@ -196,7 +211,9 @@ static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, stru
 
 	(void)fi;
 	if (!is_virtual(ino) && (whence == SEEK_DATA || whence == SEEK_HOLE))
-		rc = off < 0 ? -ENXIO : fs_seek(fr->fs, node_of(fr, ino), (uint64_t)off, whence == SEEK_DATA, &found);
+		rc = off < 0 ? -ENXIO
+			     : fs_seek(fr->fs, node_of(fr, ino), (uint64_t)off, whence == SEEK_DATA,
+				       &found);
 	if (rc == -ENXIO)
 		request_refuse(req, rc);
 	else if (rc)
@@ -207,7 +224,8 @@ static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, stru
 
 static void copy_run(struct job *job)
 {
-	const ssize_t n = fs_copy_range(job->fr->fs, job->id, job->off, job->id2, job->off2, job->len);
+	const ssize_t n =
+		fs_copy_range(job->fr->fs, job->id, job->off, job->id2, job->off2, job->len);
 
 	if (job_orphaned(job))
 		return;
@@ -217,13 +235,20 @@ static void copy_run(struct job *job)
 		fuse_reply_write(job->req, (size_t)n);
 }
 
-static void op_copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_off, struct fuse_file_info *from_fi,
-			       fuse_ino_t to, off_t to_off, struct fuse_file_info *to_fi, size_t len, int flags)
+static void op_copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_off,
+			       struct fuse_file_info *from_fi, fuse_ino_t to, off_t to_off,
+			       struct fuse_file_info *to_fi, size_t len, int flags)
 {
 	struct front *fr = request_begin(req, OP_COPY);
 	const struct job job = {
-		.run = copy_run, .fr = fr, .req = req, .id = node_of(fr, from), .off = (uint64_t)from_off,
-		.id2 = node_of(fr, to), .off2 = (uint64_t)to_off, .len = len < COPY_STEP ? len : COPY_STEP,
+		.run = copy_run,
+		.fr = fr,
+		.req = req,
+		.id = node_of(fr, from),
+		.off = (uint64_t)from_off,
+		.id2 = node_of(fr, to),
+		.off2 = (uint64_t)to_off,
+		.len = len < COPY_STEP ? len : COPY_STEP,
 	};
 
 	(void)from_fi;
@@ -234,8 +259,9 @@ static void op_copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_off, 
 		job_run(&job);
 }
 
-static void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg, struct fuse_file_info *fi,
-		     unsigned int flags, const void *in, size_t in_size, size_t out_size)
+static void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg,
+		     struct fuse_file_info *fi, unsigned int flags, const void *in, size_t in_size,
+		     size_t out_size)
 {
 	(void)ino;
 	(void)cmd;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Requests about attributes: stat, chmod and the like, extended attributes, symlink targets, statfs. */
+/* Requests about attributes: stat, chmod and the like, extended attributes, symlink targets,
+ * statfs. */
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -64,14 +65,14 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 #ifdef HAVE_STRUCT_FUSE_LOWLEVEL_OPS_STATX
 static struct statx_timestamp statx_time(const struct timespec *ts)
 {
-	return (struct statx_timestamp){ .tv_sec = ts->tv_sec, .tv_nsec = (uint32_t)ts->tv_nsec };
+	return (struct statx_timestamp){.tv_sec = ts->tv_sec, .tv_nsec = (uint32_t)ts->tv_nsec};
 }
 
 static void op_statx(fuse_req_t req, fuse_ino_t ino, int flags, int mask, struct fuse_file_info *fi)
 {
 	struct front *fr = request_begin(req, OP_STATX);
-	struct fs_attr a = { 0 };
-	struct statx sx = { 0 };
+	struct fs_attr a = {0};
+	struct statx sx = {0};
 	struct stat st;
 	int rc = 0;
 
@@ -131,15 +132,15 @@ static unsigned setattr_mask(const struct front *fr, int to_set)
 		int from;
 		unsigned to;
 	} map[] = {
-		{ FUSE_SET_ATTR_MODE, FS_SET_MODE },
-		{ FUSE_SET_ATTR_UID, FS_SET_UID },
-		{ FUSE_SET_ATTR_GID, FS_SET_GID },
-		{ FUSE_SET_ATTR_SIZE, FS_SET_SIZE },
-		{ FUSE_SET_ATTR_ATIME, FS_SET_ATIME },
-		{ FUSE_SET_ATTR_MTIME, FS_SET_MTIME },
-		{ FUSE_SET_ATTR_CTIME, FS_SET_CTIME },
-		{ FUSE_SET_ATTR_ATIME_NOW, FS_SET_ATIME_NOW },
-		{ FUSE_SET_ATTR_MTIME_NOW, FS_SET_MTIME_NOW },
+		{FUSE_SET_ATTR_MODE, FS_SET_MODE},
+		{FUSE_SET_ATTR_UID, FS_SET_UID},
+		{FUSE_SET_ATTR_GID, FS_SET_GID},
+		{FUSE_SET_ATTR_SIZE, FS_SET_SIZE},
+		{FUSE_SET_ATTR_ATIME, FS_SET_ATIME},
+		{FUSE_SET_ATTR_MTIME, FS_SET_MTIME},
+		{FUSE_SET_ATTR_CTIME, FS_SET_CTIME},
+		{FUSE_SET_ATTR_ATIME_NOW, FS_SET_ATIME_NOW},
+		{FUSE_SET_ATTR_MTIME_NOW, FS_SET_MTIME_NOW},
 	};
 	unsigned mask = 0;
 
@@ -151,7 +152,8 @@ static unsigned setattr_mask(const struct front *fr, int to_set)
 		mask &= ~(unsigned)FS_SET_ATIME;
 	if (mask & FS_SET_MTIME_NOW)
 		mask &= ~(unsigned)FS_SET_MTIME;
-	/* KILLPRIV_V2: always with a new owner, with a new size when the request says so; else the kernel sends a mode. */
+	/* KILLPRIV_V2: always with a new owner, with a new size when the request says so; else the
+	 * kernel sends a mode. */
 	if (atomic_load(&fr->killpriv_v2) && (mask & (FS_SET_UID | FS_SET_GID)))
 		mask |= FS_SET_KILL_PRIV;
 #ifdef FUSE_SET_ATTR_KILL_SUID
@@ -163,10 +165,11 @@ static unsigned setattr_mask(const struct front *fr, int to_set)
 	return mask;
 }
 
-static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_set, struct fuse_file_info *fi)
+static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_set,
+		       struct fuse_file_info *fi)
 {
 	struct front *fr = request_begin(req, OP_SETATTR);
-	struct job job = { .run = setattr_job, .fr = fr, .req = req, .id = node_of(fr, ino) };
+	struct job job = {.run = setattr_job, .fr = fr, .req = req, .id = node_of(fr, ino)};
 
 	(void)fi;
 	if (is_virtual(ino)) {
@@ -175,8 +178,12 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_s
 	}
 	job.mask = setattr_mask(fr, to_set);
 	job.set = (struct fs_setattr){
-		.mode = st->st_mode & 07777, .uid = st->st_uid, .gid = st->st_gid,
-		.size = (uint64_t)st->st_size, .atime = st->st_atim, .mtime = st->st_mtim,
+		.mode = st->st_mode & 07777,
+		.uid = st->st_uid,
+		.gid = st->st_gid,
+		.size = (uint64_t)st->st_size,
+		.atime = st->st_atim,
+		.mtime = st->st_mtim,
 		.ctime = st->st_ctim,
 	};
 	/* Only a truncation can take long. */
@@ -214,7 +221,7 @@ static void op_readlink(fuse_req_t req, fuse_ino_t ino)
 static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 {
 	struct front *fr = request_begin(req, OP_STATFS);
-	struct statvfs sv = { 0 };
+	struct statvfs sv = {0};
 	struct fs_statfs s;
 	int rc;
 
@@ -239,7 +246,8 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 /* ------------------------------------------------------------------ extended attributes */
 
 /* Get and list: a size of 0 asks for the length. */
-static void reply_xattr(fuse_req_t req, enum front_op op, fuse_ino_t ino, const char *name, size_t size)
+static void reply_xattr(fuse_req_t req, enum front_op op, fuse_ino_t ino, const char *name,
+			size_t size)
 {
 	struct front *fr = request_begin(req, op);
 	char *buf = NULL;
@@ -284,7 +292,8 @@ static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 	reply_xattr(req, OP_LISTXATTR, ino, NULL, size);
 }
 
-static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags)
+static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value,
+			size_t size, int flags)
 {
 	struct front *fr = request_begin(req, OP_SETXATTR);
 	int rc;
@@ -293,7 +302,8 @@ static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const 
 		request_refuse(req, -ENOSYS);
 		return;
 	}
-	rc = is_virtual(ino) ? -EROFS : fs_setxattr(fr->fs, node_of(fr, ino), name, value, size, flags);
+	rc = is_virtual(ino) ? -EROFS
+			     : fs_setxattr(fr->fs, node_of(fr, ino), name, value, size, flags);
 	if (rc == -EOPNOTSUPP)
 		request_refuse(req, rc);
 	else

@@ -7,12 +7,12 @@
 #include "fuse/front_impl.h"
 
 struct pool {
-	struct mutex lock;    /* LOCK_LEAF */
-	struct cond work;     /* a job came, or `ending` */
-	struct cond quiet;    /* running == 0 and no job */
+	struct mutex lock;	  /* LOCK_LEAF */
+	struct cond work;	  /* a job came, or `ending` */
+	struct cond quiet;	  /* running == 0 and no job */
 	struct job *head, **tail; /* guarded by lock */
-	unsigned running;     /* guarded by lock */
-	bool closed, ending;  /* guarded by lock */
+	unsigned running;	  /* guarded by lock */
+	bool closed, ending;	  /* guarded by lock */
 	unsigned count;
 	pthread_t threads[];
 };

@@ -44,7 +44,8 @@ bool protocol_offers_killpriv(const void *request, size_t len)
 		uint32_t major, minor, max_readahead, flags;
 	} init;
 
-	return arguments(request, len, FUSE_INIT, &init, sizeof(init)) && (init.flags & FUSE_HANDLE_KILLPRIV_V2);
+	return arguments(request, len, FUSE_INIT, &init, sizeof(init)) &&
+	       (init.flags & FUSE_HANDLE_KILLPRIV_V2);
 }
 
 bool protocol_take_killpriv(struct iovec *iov, int count)

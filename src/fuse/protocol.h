@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * protocol.h - the few things about FUSE messages that libfuse knows but does not tell (struct names are those of <linux/fuse.h>).
+ * protocol.h - the few things about FUSE messages that libfuse knows but does not tell (struct
+ * names are those of <linux/fuse.h>).
  */
 #ifndef PMFS_FUSE_PROTOCOL_H
 #define PMFS_FUSE_PROTOCOL_H

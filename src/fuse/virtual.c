@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Nodes that no tree has: `.snapshots`, a directory with the roots of the snapshots in it, and `.pmfs`, a symlink to the
- * control session.  Their ids are those of inodes of a volume 0, which there is not.
+ * Nodes that no tree has: `.snapshots`, a directory with the roots of the snapshots in it, and
+ * `.pmfs`, a symlink to the control session.  Their ids are those of inodes of a volume 0, which
+ * there is not.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -12,16 +13,17 @@
 
 #include "fuse/front_impl.h"
 
-/* A snapshot's name is looked up again after a second: one may have been deleted while a lookup of it was under way. */
+/* A snapshot's name is looked up again after a second: one may have been deleted while a lookup of
+ * it was under way. */
 #define SNAPSHOT_TIMEOUT 1.0
 
 static const struct {
 	const char *name;
 	fuse_ino_t ino; /* 0: kept for later versions */
 } virtual_names[] = {
-	{ ".snapshots", VIRT_SNAPSHOTS },
-	{ ".pmfs", VIRT_PMFS },
-	{ ".forks", 0 },
+	{".snapshots", VIRT_SNAPSHOTS},
+	{".pmfs", VIRT_PMFS},
+	{".forks", 0},
 };
 
 #define NAME_COUNT (sizeof(virtual_names) / sizeof(virtual_names[0]))
@@ -78,8 +80,8 @@ static int newest_add(void *arg, const struct fs_snapshot *snap)
 
 void virtual_stat(struct front *fr, fuse_ino_t ino, struct stat *st)
 {
-	struct newest nw = { 0 };
-	struct fs_attr root = { 0 };
+	struct newest nw = {0};
+	struct fs_attr root = {0};
 
 	memset(st, 0, sizeof(*st));
 	st->st_ino = virtual_st_ino(ino);
@@ -99,7 +101,8 @@ void virtual_stat(struct front *fr, fuse_ino_t ino, struct stat *st)
 		free(target);
 		return;
 	}
-	/* What a cached listing is checked against: it moves with every snapshot that is made, renamed or deleted. */
+	/* What a cached listing is checked against: it moves with every snapshot that is made,
+	 * renamed or deleted. */
 	fs_snap_each(fr->fs, newest_add, &nw);
 	if (atomic_load(&fr->snapdir_changed_ns) > nw.ns)
 		nw.ns = atomic_load(&fr->snapdir_changed_ns);
@@ -155,8 +158,12 @@ static int snap_entry(void *arg, const struct fs_snapshot *snap)
 {
 	const struct snap_walk *walk = arg;
 	const struct fs_dirent de = {
-		.name = snap->name, .name_len = strlen(snap->name),
-		.ino = snap->root, .id = snap->root, .type = S_IFDIR >> 12, .next = snap->id + 2,
+		.name = snap->name,
+		.name_len = strlen(snap->name),
+		.ino = snap->root,
+		.id = snap->root,
+		.type = S_IFDIR >> 12,
+		.next = snap->id + 2,
 	};
 
 	if (de.next <= walk->cookie)
@@ -164,13 +171,18 @@ static int snap_entry(void *arg, const struct fs_snapshot *snap)
 	return walk->fn(walk->arg, &de);
 }
 
-int virtual_readdir(struct front *fr, uint64_t cookie, int (*fn)(void *arg, const struct fs_dirent *de), void *arg)
+int virtual_readdir(struct front *fr, uint64_t cookie,
+		    int (*fn)(void *arg, const struct fs_dirent *de), void *arg)
 {
 	const struct fs_dirent dots[] = {
-		{ .name = ".", .name_len = 1, .ino = virtual_st_ino(VIRT_SNAPSHOTS), .type = S_IFDIR >> 12, .next = 1 },
-		{ .name = "..", .name_len = 2, .ino = 1, .type = S_IFDIR >> 12, .next = 2 },
+		{.name = ".",
+		 .name_len = 1,
+		 .ino = virtual_st_ino(VIRT_SNAPSHOTS),
+		 .type = S_IFDIR >> 12,
+		 .next = 1},
+		{.name = "..", .name_len = 2, .ino = 1, .type = S_IFDIR >> 12, .next = 2},
 	};
-	struct snap_walk walk = { .cookie = cookie, .fn = fn, .arg = arg };
+	struct snap_walk walk = {.cookie = cookie, .fn = fn, .arg = arg};
 	int rc;
 
 	for (uint64_t i = cookie; i < 2; i++) {
