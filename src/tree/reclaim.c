@@ -15,13 +15,13 @@
 #include "tree/fs_impl.h"
 #include "tree/itable.h"
 
-/* C2: what a FRAME_RECLAIM transaction can always have is 64 frames. */
 /* Of a table that goes from its end, one node per level is rewritten. */
-#define PUNCH_COST (ITABLE_COST + VOLUME_ROW_COST + 2 * PMFS_PTAB_MAX_HEIGHT)
+#define PUNCH_COST  (ITABLE_COST + VOLUME_ROW_COST + 2 * PMFS_PTAB_MAX_HEIGHT)
 #define UNNAME_COST (3 * ITABLE_COST + DIR_COST)
 #define VOLUME_COST 56u
 /* A piece of a dying volume: the way down to it, its page, a table cut in the middle, the row. */
 #define PIECE_COST (3 * PMFS_PTAB_MAX_HEIGHT + VOLUME_ROW_COST)
+/* What a FRAME_RECLAIM transaction can always have is 64 frames. */
 static_assert(PUNCH_COST <= 64 && UNNAME_COST <= 64 && VOLUME_COST <= 64, "C2");
 static_assert(PIECE_COST <= VOLUME_COST, "a step does one piece at least");
 
@@ -381,7 +381,7 @@ static int any_volume_step(struct fs *fs)
 		log_err("the pages of a deleted snapshot (volume %" PRIu64
 			") can't be given back: %s",
 			vol->id, strerror(-rc));
-		vol->stuck = true;
+		atomic_store(&vol->stuck, true);
 	}
 	return rc ? rc : 1;
 }
@@ -536,15 +536,22 @@ int reclaim_run(struct fs *fs)
 	return err ? err : steps;
 }
 
+static uint64_t orphans_waiting(struct reclaim *rc)
+{
+	uint64_t n;
+
+	mutex_lock(&rc->lock);
+	n = rc->n_orphans;
+	mutex_unlock(&rc->lock);
+	return n;
+}
+
 uint64_t reclaim_backlog(struct fs *fs)
 {
 	uint64_t n = 0;
 
-	if (fs->rc) {
-		mutex_lock(&fs->rc->lock);
-		n = fs->rc->n_orphans;
-		mutex_unlock(&fs->rc->lock);
-	}
+	if (fs->rc)
+		n = orphans_waiting(fs->rc);
 	rw_rdlock(&fs->volumes_lock);
 	for (const struct volume *vol = fs->volumes; vol; vol = vol->next)
 		n += atomic_load(&vol->state) == PMFS_VOL_DYING;
@@ -569,7 +576,8 @@ void reclaim_relief(void *arg)
 	mutex_unlock(&rc->lock);
 	while (any_step(rc, false) > 0)
 		;
-	if (!reclaim_backlog(fs))
+	/* What somebody still looks at does not come back by waiting. */
+	if (!orphans_waiting(rc) && !volume_next_dying(fs))
 		return;
 	mutex_lock(&rc->lock);
 	if (rc->has_thread && rc->steps == before)

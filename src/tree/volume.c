@@ -338,7 +338,7 @@ struct volume *volume_next_dying(struct fs *fs)
 	rw_rdlock(&fs->volumes_lock);
 	for (vol = fs->volumes; vol; vol = vol->next)
 		if (atomic_load(&vol->state) == PMFS_VOL_DYING && !atomic_load(&vol->users) &&
-		    !vol->stuck)
+		    !atomic_load(&vol->stuck))
 			break;
 	rw_unlock(&fs->volumes_lock);
 	return vol;
