@@ -408,8 +408,18 @@ static void *setup_main(void *arg)
 	return NULL;
 }
 
+/* No notification from here on. */
+static void set_dead(struct front *fr)
+{
+	rw_wrlock(&fr->alive_lock);
+	fr->alive = false;
+	rw_unlock(&fr->alive_lock);
+}
+
 static void end_loop(struct front *fr)
 {
+	/* While requests are still served: a notification may wait for a WRITE in the queue. */
+	set_dead(fr);
 	if (fr->loop) {
 		loop_exit(fr->loop);
 		return;
@@ -487,9 +497,7 @@ int front_run(struct front *fr)
 	atomic_store(&fr->ended, true);
 	/* Ends what still waits for the mount: setup, a flush. */
 	pool_drain(fr->pool);
-	rw_wrlock(&fr->alive_lock);
-	fr->alive = false;
-	rw_unlock(&fr->alive_lock);
+	set_dead(fr);
 	fuse_session_unmount(fr->se);
 	fr->mounted = false;
 	front_stop(fr);
