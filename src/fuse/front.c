@@ -499,6 +499,9 @@ int front_run(struct front *fr)
 	pool_drain(fr->pool);
 	set_dead(fr);
 	fuse_session_unmount(fr->se);
+	/* A connection that was aborted leaves its mount behind. */
+	if (atomic_load(&fr->dev))
+		mount_remove(fr->cfg.mountpoint, atomic_load(&fr->dev), true);
 	fr->mounted = false;
 	front_stop(fr);
 	thread_join(setup);

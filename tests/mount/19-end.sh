@@ -88,6 +88,17 @@ up
 expect_equal "$(cat "$M/kept")" kept "what was synced"
 expect_equal "$(mounts_below "$M" | wc -l)" 1 "mounts at that place"
 
+say "a connection that is aborted ends like an unmount"
+umount_pmfs "$M"
+up
+echo before >"$M/aborted"
+exec 7>"$M/open"
+! umount -f "$M" 2>/dev/null || fail "a mount in use could be unmounted"
+exec 7>&-
+ended "$DAEMON"
+up
+expect_equal "$(cat "$M/aborted")" before "the file"
+
 say "a second mount in the same place, and of the same image, is refused"
 expect_fail 7 pmfs ram "$M"
 mkdir "$T/other"
