@@ -146,7 +146,8 @@ enum {
 	PMFS_VOL_DYING = 3,    /* deleted; its pages are being given back */
 };
 
-#define PMFS_VOL_ID_MAX 32767u
+#define PMFS_VOL_ID_MAX ((UINT64_C(1) << 24) - 1) /* ids are never used twice */
+#define PMFS_VOL_ROWS_MAX 32768u                   /* volumes at a time */
 #define PMFS_VOL_NAME_MAX 255u
 #define PMFS_VOL_MESSAGE_MAX 479u
 

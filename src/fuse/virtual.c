@@ -61,7 +61,7 @@ int virtual_refuse(const struct front *fr, fuse_ino_t dir, const char *name, boo
 
 uint64_t virtual_st_ino(fuse_ino_t ino)
 {
-	return UINT64_C(1) << 48 | ino;
+	return UINT64_C(1) << 40 | ino;
 }
 
 struct newest {

@@ -879,7 +879,7 @@ static void found_in_store(void *arg, const char *what)
 
 static int volumes_all(struct fs *fs, struct volume ***out, size_t *n)
 {
-	struct volume **vols = calloc(PMFS_VOL_ID_MAX + 1, sizeof(struct volume *));
+	struct volume **vols = calloc(PMFS_VOL_ROWS_MAX, sizeof(struct volume *));
 	size_t count = 0;
 
 	if (!vols)

@@ -67,7 +67,7 @@ static void check_entry(struct check *ck, const struct dir_rec *rec)
 	else if (dir_find(ck->dir, name, rec->name_len, &de) == 0 && de.cookie != rec->key)
 		found(ck, "a name is there twice, with keys %" PRIu64 " and %" PRIu64, de.cookie,
 		      rec->key);
-	if (rec->ino < PMFS_INO_FIRST || rec->ino >> 48)
+	if (rec->ino < PMFS_INO_FIRST || rec->ino >> NODE_SHIFT)
 		found(ck, "the entry with key %" PRIu64 " names inode %" PRIu64, rec->key,
 		      rec->ino);
 }

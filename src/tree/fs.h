@@ -3,7 +3,7 @@
  * fs.h - a filesystem: what the FUSE front, the control channel and the tools call.  The door to
  * this layer.
  *
- * Nodes are named by id (volume << 48 | inode number).  Ids come from fs_lookup() and the calls
+ * Nodes are named by id (volume << 40 | inode number).  Ids come from fs_lookup() and the calls
  * that create; each such answer counts as one lookup, and the id stays good until fs_forget() has
  * given all of them back, also when its name is removed. Permissions are the kernel's business
  * (default_permissions); what is checked here is what the kernel leaves to a filesystem. Snapshots
@@ -175,7 +175,8 @@ struct fs_snapshot {
 	char message[PMFS_VOL_MESSAGE_MAX + 1];
 };
 /* -EEXIST, -EINVAL: a bad name ("", ".", "..", "live", with '/' or a control character, not UTF-8,
- * or starting with '@' or '-'), -ENAMETOOLONG, -EMFILE: 2^15 volumes have been. */
+ * or starting with '@' or '-'), -ENAMETOOLONG, -EMFILE: there are 2^15 volumes, or 2^24
+ * have been. */
 int fs_snap_create(struct fs *fs, const char *name, const char *message, struct fs_snapshot *out);
 int fs_snap_find(struct fs *fs, const char *name, struct fs_snapshot *out); /* -ENOENT */
 /* In the order they were made.  fn: not 0 ends.  Runs without locks. */

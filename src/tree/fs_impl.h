@@ -12,6 +12,8 @@
 
 struct reclaim;
 
+#define VOLUME_BUCKETS 4096u
+
 struct fs {
 	struct store *st;   /* set once */
 	struct icache *ic;  /* set once */
@@ -24,7 +26,7 @@ struct fs {
 	struct mutex snap_lock;	  /* LOCK_SNAP: one change of the list of volumes at a time */
 	struct rwlock volumes_lock; /* LOCK_VOLUMES */
 	struct volume *volumes;	    /* guarded by volumes_lock; in the order of their ids */
-	struct volume **by_id;	    /* guarded by volumes_lock; PMFS_VOL_ID_MAX + 1 pointers */
+	struct volume *by_id[VOLUME_BUCKETS]; /* guarded by volumes_lock; chained by hash_next */
 	struct volume *live;	    /* set once */
 	struct mutex table_lock; /* LOCK_TABLE, after LOCK_ITABLE: guards `table` and its pages */
 	struct ptab table;	 /* the volume table; guarded by table_lock */

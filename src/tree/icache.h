@@ -37,10 +37,11 @@ struct inode {
 	struct inode *hash_next;
 };
 
-/* Node ids: volume id << 48 | inode number. */
-#define NODE_VOLUME(id) ((uint64_t)(id) >> 48)
-#define NODE_INO(id) ((uint64_t)(id) & ((UINT64_C(1) << 48) - 1))
-#define NODE_ID(vol, ino) ((uint64_t)(vol) << 48 | (uint64_t)(ino))
+/* Node ids: volume id << 40 | inode number. */
+#define NODE_SHIFT 40
+#define NODE_VOLUME(id) ((uint64_t)(id) >> NODE_SHIFT)
+#define NODE_INO(id) ((uint64_t)(id) & ((UINT64_C(1) << NODE_SHIFT) - 1))
+#define NODE_ID(vol, ino) ((uint64_t)(vol) << NODE_SHIFT | (uint64_t)(ino))
 
 struct icache;
 int icache_new(struct icache **out);

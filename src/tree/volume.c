@@ -166,7 +166,7 @@ int volume_erase_row(struct txn *tx, struct volume *vol)
  * meanwhile. */
 static int row_find(struct fs *fs, uint32_t *row)
 {
-	uint64_t *used = calloc(BITMAP_WORDS(PMFS_VOL_ID_MAX + 1), sizeof(*used));
+	uint64_t *used = calloc(BITMAP_WORDS(PMFS_VOL_ROWS_MAX), sizeof(*used));
 
 	if (!used)
 		return -ENOMEM;
@@ -174,9 +174,9 @@ static int row_find(struct fs *fs, uint32_t *row)
 	for (const struct volume *vol = fs->volumes; vol; vol = vol->next)
 		bit_set(used, vol->row);
 	rw_unlock(&fs->volumes_lock);
-	*row = (uint32_t)bit_find_zero(used, PMFS_VOL_ID_MAX + 1, 0);
+	*row = (uint32_t)bit_find_zero(used, PMFS_VOL_ROWS_MAX, 0);
 	free(used);
-	return 0;
+	return *row < PMFS_VOL_ROWS_MAX ? 0 : -EMFILE;
 }
 
 int volume_fork(struct txn *tx, struct volume *vol)
@@ -233,21 +233,31 @@ out:
 
 /* ------------------------------------------------------------------ the list */
 
-/* Locks: volumes_lock, or nobody else knows the fs yet. */
+/* Locks of these three: volumes_lock, or nobody else knows the fs yet. */
+static struct volume *by_id(const struct fs *fs, uint64_t id)
+{
+	struct volume *vol = fs->by_id[id % VOLUME_BUCKETS];
+
+	while (vol && vol->id != id)
+		vol = vol->hash_next;
+	return vol;
+}
+
+static void hash_insert(struct fs *fs, struct volume *vol)
+{
+	vol->hash_next = fs->by_id[vol->id % VOLUME_BUCKETS];
+	fs->by_id[vol->id % VOLUME_BUCKETS] = vol;
+}
+
 static void list_insert(struct fs *fs, struct volume *vol)
 {
 	struct volume **at = &fs->volumes;
-	uint64_t id = vol->id;
 
-	while (--id) {
-		if (fs->by_id[id]) {
-			at = &fs->by_id[id]->next;
-			break;
-		}
-	}
+	while (*at && (*at)->id < vol->id)
+		at = &(*at)->next;
 	vol->next = *at;
 	*at = vol;
-	fs->by_id[vol->id] = vol;
+	hash_insert(fs, vol);
 }
 
 void volume_add(struct volume *vol)
@@ -269,23 +279,24 @@ void volume_remove(struct volume *vol)
 	while (*at != vol)
 		at = &(*at)->next;
 	*at = vol->next;
-	fs->by_id[vol->id] = NULL;
+	at = &fs->by_id[vol->id % VOLUME_BUCKETS];
+	while (*at != vol)
+		at = &(*at)->hash_next;
+	*at = vol->hash_next;
 	rw_unlock(&fs->volumes_lock);
 	volume_free(vol);
 }
 
 struct volume *volume_get(struct fs *fs, uint64_t id)
 {
-	struct volume *vol = NULL;
+	struct volume *vol;
 
 	if (id == fs->live->id) {
 		atomic_fetch_add(&fs->live->users, 1);
 		return fs->live;
 	}
-	if (id > PMFS_VOL_ID_MAX)
-		return NULL;
 	rw_rdlock(&fs->volumes_lock);
-	vol = fs->by_id[id];
+	vol = by_id(fs, id);
 	if (vol && atomic_load(&vol->state) == PMFS_VOL_DYING)
 		vol = NULL;
 	if (vol)
@@ -410,13 +421,13 @@ static int load_row(struct fs *fs, uint32_t row, const struct pmfs_volume *rec, 
 		return -ENOMEM;
 	vol->row = row;
 	*what = row_decode(rec, fs->next_volume, vol);
-	if (!*what && fs->by_id[vol->id])
+	if (!*what && by_id(fs, vol->id))
 		*what = "two volumes have the same id";
 	if (*what) {
 		volume_free(vol);
 		return -EUCLEAN;
 	}
-	fs->by_id[vol->id] = vol;
+	hash_insert(fs, vol);
 	return 0;
 }
 
@@ -430,7 +441,7 @@ static int compare_names(const void *a, const void *b)
 /* Two snapshots of one name would hide one of them.  1: all differ, 0, -ENOMEM. */
 static int names_differ(const struct fs *fs)
 {
-	const struct volume **named = malloc((PMFS_VOL_ID_MAX + 1) * sizeof(struct volume *));
+	const struct volume **named = malloc((fs->rows + 1) * sizeof(struct volume *));
 	size_t n = 0;
 	int rc = 1;
 
@@ -444,6 +455,33 @@ static int names_differ(const struct fs *fs)
 		rc = strcmp(named[i - 1]->name, named[i]->name) != 0;
 	free(named);
 	return rc;
+}
+
+static int newest_first(const void *a, const void *b)
+{
+	const struct volume *const *x = a, *const *y = b;
+
+	return ((*x)->id < (*y)->id) - ((*x)->id > (*y)->id);
+}
+
+/* The list, in the order of the ids, of what the rows have put into the hash. */
+static int list_load(struct fs *fs)
+{
+	struct volume **all = malloc((fs->rows + 1) * sizeof(struct volume *));
+	size_t n = 0;
+
+	if (!all)
+		return -ENOMEM;
+	for (size_t i = 0; i < VOLUME_BUCKETS; i++)
+		for (struct volume *vol = fs->by_id[i]; vol; vol = vol->hash_next)
+			all[n++] = vol;
+	qsort(all, n, sizeof(*all), newest_first);
+	for (size_t i = 0; i < n; i++) {
+		all[i]->next = fs->volumes;
+		fs->volumes = all[i];
+	}
+	free(all);
+	return 0;
 }
 
 static int load_rows(struct fs *fs, uint64_t live, const char **what)
@@ -465,12 +503,9 @@ static int load_rows(struct fs *fs, uint64_t live, const char **what)
 		if (rc)
 			return rc;
 	}
-	for (uint64_t id = PMFS_VOL_ID_MAX; id; id--) {
-		if (fs->by_id[id]) {
-			fs->by_id[id]->next = fs->volumes;
-			fs->volumes = fs->by_id[id];
-		}
-	}
+	rc = list_load(fs);
+	if (rc)
+		return rc;
 	for (const struct volume *vol = fs->volumes; vol; vol = vol->next) {
 		if ((atomic_load(&vol->state) == PMFS_VOL_LIVE) != (vol->id == live)) {
 			*what = "the superblock and the volume table differ in which volume is "
@@ -479,7 +514,7 @@ static int load_rows(struct fs *fs, uint64_t live, const char **what)
 		}
 	}
 	*what = "there is no live volume";
-	fs->live = fs->by_id[live];
+	fs->live = by_id(fs, live);
 	if (!fs->live)
 		return -EUCLEAN;
 	*what = "two snapshots have the same name";
@@ -493,9 +528,6 @@ int volumes_load(struct fs *fs, const char **what)
 	uint64_t live;
 
 	*what = "";
-	fs->by_id = calloc(PMFS_VOL_ID_MAX + 1, sizeof(struct volume *));
-	if (!fs->by_id)
-		return -ENOMEM;
 	store_get_root(fs->st, &root);
 	if (mem_is_zero(&root, sizeof(root))) {
 		if (!fs->read_only)
@@ -508,7 +540,7 @@ int volumes_load(struct fs *fs, const char **what)
 	fs->rows = le32_get(root.rows);
 	fs->next_volume = le64_get(root.next_volume);
 	live = le64_get(root.live);
-	if (!ptab_valid(&fs->table) || !fs->table.root || fs->rows > PMFS_VOL_ID_MAX + 1 ||
+	if (!ptab_valid(&fs->table) || !fs->table.root || fs->rows > PMFS_VOL_ROWS_MAX ||
 	    fs->next_volume > PMFS_VOL_ID_MAX + 1 || live >= fs->next_volume) {
 		*what = "the superblock's description of the volume table is impossible";
 		return -EUCLEAN;
@@ -518,12 +550,14 @@ int volumes_load(struct fs *fs, const char **what)
 
 void volumes_unload(struct fs *fs)
 {
-	if (!fs->by_id)
-		return;
-	for (uint64_t id = 1; id <= PMFS_VOL_ID_MAX; id++)
-		volume_free(fs->by_id[id]);
+	for (size_t i = 0; i < VOLUME_BUCKETS; i++) {
+		while (fs->by_id[i]) {
+			struct volume *vol = fs->by_id[i];
+
+			fs->by_id[i] = vol->hash_next;
+			volume_free(vol);
+		}
+	}
 	fs->volumes = NULL;
 	fs->live = NULL;
-	free(fs->by_id);
-	fs->by_id = NULL;
 }

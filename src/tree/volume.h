@@ -9,7 +9,7 @@
  *       row, whatever the size of the tree.
  *   V2  Rows and roots change inside transactions; a row in memory is what a commit that closed now
  *       would hold.
- *   V3  Ids are never used twice, so node ids (id << 48 | inode number) of a deleted volume mean
+ *   V3  Ids are never used twice, so node ids (id << 40 | inode number) of a deleted volume mean
  *       nothing else later.
  *   V4  A dying volume has no name; reclaim.h gives its pages back in steps, each part of an
  *       ordinary commit.
@@ -47,6 +47,7 @@ struct volume {
 	_Atomic bool stuck; /* the reclaimer has met damage */
 	/* Cached inodes and running walks; a dying volume is reclaimed at 0. */
 	_Atomic uint32_t users;
+	struct volume *hash_next; /* guarded by volumes_lock */
 	struct volume *next; /* guarded by volumes_lock */
 };
 

@@ -76,7 +76,7 @@ static void test_attr_of_new_things(void **state)
 	assert_int_equal(attr.nlink, 1);
 	assert_int_equal(major(attr.rdev), 200);
 	assert_int_equal(minor(attr.rdev), 70000);
-	assert_int_equal(attr.ino, attr.id & ((UINT64_C(1) << 48) - 1));
+	assert_int_equal(attr.ino, attr.id & ((UINT64_C(1) << 40) - 1));
 	assert_true(attr.btime.tv_sec >= before.tv_sec);
 	assert_int_equal(attr.mtime.tv_nsec, attr.btime.tv_nsec);
 	fsfix_reopen(fx);

@@ -51,7 +51,7 @@ static uint64_t some_number(uint64_t limit)
 					   INT64_MAX,
 					   UINT64_MAX,
 					   UINT32_MAX,
-					   UINT64_C(1) << 48,
+					   UINT64_C(1) << 40,
 					   UINT64_C(1) << 63,
 					   0x6c644d50,
 					   0x6e644d50};
