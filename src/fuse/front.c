@@ -432,8 +432,10 @@ static void end_loop(struct front *fr)
 static void shut_down(struct front *fr)
 {
 	const uint64_t dev = atomic_load(&fr->dev);
-	int rc = front_flush(fr);
+	int rc;
 
+	atomic_store(&fr->told_to_stop, true);
+	rc = front_flush(fr);
 	if (rc && rc != -ENOTCONN)
 		log_warn("%s: the kernel may have kept dirty pages: %s", fr->cfg.mountpoint,
 			 strerror(-rc));
@@ -480,6 +482,23 @@ static int run_session(struct front *fr)
 	return rc > 0 ? -EIO : rc;
 }
 
+/*
+ * A connection that was aborted leaves its mount behind.  After an unmount another daemon may have
+ * mounted in the same place, even with the same device number; that one answers.
+ */
+static void remove_dead_mount(struct front *fr)
+{
+	const uint64_t dev = atomic_load(&fr->dev);
+	uint64_t found;
+	char type[64];
+	struct stat st;
+
+	if (!dev || mount_find(fr->cfg.mountpoint, &found, type) || found != dev)
+		return;
+	if (stat(fr->cfg.mountpoint, &st) && (errno == ENOTCONN || errno == ECONNABORTED))
+		mount_remove(fr->cfg.mountpoint, dev, true);
+}
+
 int front_run(struct front *fr)
 {
 	pthread_t stopper, setup;
@@ -491,7 +510,7 @@ int front_run(struct front *fr)
 	rc = thread_start(&setup, "pmfs-setup", setup_main, fr);
 	if (!rc) {
 		rc = run_session(fr);
-		if (!atomic_load(&fr->init_done) && !rc)
+		if (!atomic_load(&fr->init_done) && !atomic_load(&fr->told_to_stop) && !rc)
 			rc = -EPROTO;
 	}
 	atomic_store(&fr->ended, true);
@@ -499,9 +518,7 @@ int front_run(struct front *fr)
 	pool_drain(fr->pool);
 	set_dead(fr);
 	fuse_session_unmount(fr->se);
-	/* A connection that was aborted leaves its mount behind. */
-	if (atomic_load(&fr->dev))
-		mount_remove(fr->cfg.mountpoint, atomic_load(&fr->dev), true);
+	remove_dead_mount(fr);
 	fr->mounted = false;
 	front_stop(fr);
 	thread_join(setup);

@@ -106,6 +106,7 @@ struct front {
 	bool mounted;		  /* by front_new(), and front_run() has not taken it down */
 	int stop_event;		  /* eventfd: stop, or the loop has ended */
 	int signals;		  /* signalfd */
+	_Atomic bool told_to_stop; /* by a signal or front_stop() */
 	_Atomic bool ended;	  /* the loop has */
 	_Atomic uint64_t dev;	  /* st_dev of the mount, 0: not known yet */
 
