@@ -69,7 +69,8 @@ void request_fail(fuse_req_t req, enum front_op op, int err)
 	fuse_reply_err(req, -err);
 }
 
-/* ---------------------------------------------------------------- what is agreed with the kernel */
+/* ---------------------------------------------------------------- what is agreed with the kernel
+ */
 
 static bool can(const struct fuse_conn_info *conn, uint64_t cap)
 {
@@ -491,11 +492,12 @@ static void remove_dead_mount(struct front *fr)
 	const uint64_t dev = atomic_load(&fr->dev);
 	uint64_t found;
 	char type[64];
-	struct stat st;
+	struct statvfs sv;
 
 	if (!dev || mount_find(fr->cfg.mountpoint, &found, type) || found != dev)
 		return;
-	if (stat(fr->cfg.mountpoint, &st) && (errno == ENOTCONN || errno == ECONNABORTED))
+	/* Not stat(2), which the kernel can answer out of its cache. */
+	if (statvfs(fr->cfg.mountpoint, &sv) && (errno == ENOTCONN || errno == ECONNABORTED))
 		mount_remove(fr->cfg.mountpoint, dev, true);
 }
 
