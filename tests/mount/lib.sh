@@ -60,12 +60,17 @@ is_mounted() {
 	awk -v dir="$1" '$5 == dir { found = 1 } END { exit !found }' /proc/self/mountinfo
 }
 
+# Does this process (still) belong to the test?  Its number may be somebody else's by now.
+is_ours() {
+	grep -qaF "$T" "/proc/$1/cmdline" 2>/dev/null
+}
+
 cleanup() {
 	local status=$? dir pid
 	trap - EXIT INT TERM HUP
 	set +e
 	for pid in "${STARTED[@]}"; do
-		kill -CONT "$pid" 2>/dev/null
+		! is_ours "$pid" || kill -CONT "$pid" 2>/dev/null
 	done
 	cd /
 	while read -r dir; do
@@ -73,7 +78,7 @@ cleanup() {
 			fusermount3 -uz "$dir" 2>/dev/null || umount -l "$dir"
 	done < <(mounts_below "$T")
 	for pid in "${STARTED[@]}"; do
-		wait_gone "$pid" || kill -KILL "$pid" 2>/dev/null
+		! is_ours "$pid" || wait_gone "$pid" || ! is_ours "$pid" || kill -KILL "$pid" 2>/dev/null
 	done
 	if [ "$status" -ne 0 ] && [ "$status" -ne 77 ]; then
 		tail -n 50 "$LOGS"/* 2>/dev/null
