@@ -68,7 +68,10 @@ uint64_t fsfix_random(struct fsfix_random *rnd);
 /* 0 .. n - 1, n > 0 */
 uint64_t fsfix_below(struct fsfix_random *rnd, uint64_t n);
 void fsfix_fill(struct fsfix_random *rnd, void *buf, size_t len);
-/* A positive number of the environment, such as PMFS_OPS. */
+/*
+ * A positive number of the environment, such as PMFS_OPS; otherwise by_default, of which PMFS_TEST_SHARE
+ * in the environment is the share to do, in percent.
+ */
 uint64_t fsfix_env(const char *name, uint64_t by_default);
 
 #endif

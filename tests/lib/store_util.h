@@ -20,6 +20,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "base/bits.h"
 #include "base/fault.h"
 #include "base/log.h"
 #include "store/store.h"
@@ -183,8 +184,14 @@ static UTIL_UNUSED void assert_page(struct store *st, vpn_t vpn, uint64_t tag)
 static UTIL_UNUSED uint64_t util_env(const char *name, uint64_t otherwise)
 {
 	const char *text = getenv(name);
+	const char *share = getenv("PMFS_TEST_SHARE");
 
-	return text && *text ? strtoull(text, NULL, 0) : otherwise;
+	if (text && *text)
+		return strtoull(text, NULL, 0);
+	/* The sanitizers make everything several times as slow; a seed is no amount of work. */
+	if (share && *share && strcmp(name, "PMFS_SEED"))
+		return MAX(otherwise * strtoull(share, NULL, 0) / 100, 1);
+	return otherwise;
 }
 
 /* splitmix64: every seed is a good one. */
