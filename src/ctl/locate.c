@@ -220,7 +220,9 @@ int locate_daemon(const char *path, struct located *out)
 	close(fds[0]);
 	if (rc)
 		kill(pid, SIGKILL);
-	waitpid(pid, NULL, 0);
+	/* A request that a ring of the daemon has been given keeps even who is killed, so no waiting
+	 * for that one. */
+	waitpid(pid, NULL, rc ? WNOHANG : 0);
 	if (rc == -ETIMEDOUT)
 		return fail(out, OUTCOME_NO_DAEMON, "the daemon of %s does not answer", path);
 	if (rc)
