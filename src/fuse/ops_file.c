@@ -173,10 +173,38 @@ static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_f
 		job_run(&job);
 }
 
+/*
+ * The kernel leaves clearing setuid and setgid to us, but says only of a WRITE whether the caller
+ * may keep them.  Of other changes to the contents only root may.
+ */
+static unsigned change_kills(fuse_req_t req)
+{
+	return fuse_req_ctx(req)->uid ? FS_SET_KILL_PRIV : 0;
+}
+
+static int job_kill_priv(const struct job *job, uint64_t id)
+{
+	const struct fs_setattr none = {0};
+	struct fs_attr a;
+	int rc;
+
+	if (!job->mask)
+		return 0;
+	rc = fs_getattr(job->fr->fs, id, &a);
+	if (rc || !(a.mode & (S_ISUID | S_ISGID)))
+		return rc;
+	rc = fs_setattr(job->fr->fs, id, job->mask, &none, &a);
+	if (!rc)
+		notify_inval(job->fr->notify, ino_of(job->fr, id), -1, 0);
+	return rc;
+}
+
 static void fallocate_run(struct job *job)
 {
-	const int rc = fs_fallocate(job->fr->fs, job->id, job->mode, job->off, job->len);
+	int rc = job_kill_priv(job, job->id);
 
+	if (!rc)
+		rc = fs_fallocate(job->fr->fs, job->id, job->mode, job->off, job->len);
 	if (!job_orphaned(job))
 		request_fail(job->req, OP_FALLOCATE, rc);
 }
@@ -191,6 +219,7 @@ static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, of
 		.req = req,
 		.id = node_of(fr, ino),
 		.mode = mode,
+		.mask = change_kills(req),
 		.off = (uint64_t)off,
 		.len = (uint64_t)len,
 	};
@@ -224,9 +253,10 @@ static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
 
 static void copy_run(struct job *job)
 {
-	const ssize_t n =
-		fs_copy_range(job->fr->fs, job->id, job->off, job->id2, job->off2, job->len);
+	ssize_t n = job_kill_priv(job, job->id2);
 
+	if (!n)
+		n = fs_copy_range(job->fr->fs, job->id, job->off, job->id2, job->off2, job->len);
 	if (job_orphaned(job))
 		return;
 	if (n < 0)
@@ -248,6 +278,7 @@ static void op_copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_off,
 		.off = (uint64_t)from_off,
 		.id2 = node_of(fr, to),
 		.off2 = (uint64_t)to_off,
+		.mask = change_kills(req),
 		.len = len < COPY_STEP ? len : COPY_STEP,
 	};
 

@@ -125,7 +125,18 @@ def trunc(name):
 def otrunc(name):
     os.close(os.open(name, os.O_WRONLY | os.O_TRUNC))
 
-for how in (write, trunc, otrunc):
+def allocate(name):
+    fd = os.open(name, os.O_WRONLY)
+    os.posix_fallocate(fd, 0, 5000)
+    os.close(fd)
+
+def copy(name):
+    to, source = os.open(name, os.O_WRONLY), os.open("open/readable", os.O_RDONLY)
+    assert os.copy_file_range(source, to, 50) > 0
+    os.close(source)
+    os.close(to)
+
+for how in (write, trunc, otrunc, allocate, copy):
     assert with_bits("priv", 0o4755, how) == 0o755, how
     assert with_bits("priv", 0o6775, how) == 0o775, how
     assert with_bits("priv", 0o2755, how) == 0o755, how
