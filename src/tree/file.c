@@ -751,8 +751,27 @@ static int fallocate_locked(struct fs *fs, struct inode *in, int mode, uint64_t 
 	}
 }
 
+static bool same_time(const struct timespec *a, const struct timespec *b)
+{
+	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
+}
+
+/* Times of now and nothing else. */
+static int stamp(struct fs *fs, struct inode *in)
+{
+	struct txn tx;
+	int rc;
+
+	rc = begin(fs, in, &tx, FRAME_FREEING, 0);
+	if (rc)
+		return rc;
+	touch(in);
+	return finish(&tx, in, 0, 0);
+}
+
 int fs_fallocate(struct fs *fs, uint64_t id, int mode, uint64_t off, uint64_t len)
 {
+	struct timespec before;
 	struct inode *in;
 	int rc;
 
@@ -764,9 +783,13 @@ int fs_fallocate(struct fs *fs, uint64_t id, int mode, uint64_t off, uint64_t le
 	if (rc)
 		return rc;
 	rw_wrlock(&in->lock);
+	before = in->mtime;
 	rc = check_regular(in);
 	if (!rc)
 		rc = fallocate_locked(fs, in, mode, off, len);
+	/* A change to the file for other filesystems, also where all was as it should be. */
+	if (!rc && same_time(&before, &in->mtime))
+		rc = stamp(fs, in);
 	rw_unlock(&in->lock);
 	inode_put(fs, in);
 	return rc;

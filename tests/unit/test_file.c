@@ -362,6 +362,27 @@ static void test_file_reserve(void **state)
 	assert_int_equal(pages_of(fx, id), 10);
 }
 
+/* The times change even where nothing else has to, as on other filesystems. */
+static void test_file_fallocate_stamps(void **state)
+{
+	static const int modes[] = {0, KEEP, KEEP | FALLOC_FL_PUNCH_HOLE};
+	const struct fs_setattr old = {.mtime = {1000, 5}};
+	struct fsfix *fx = *state;
+	const uint64_t id = fsfix_file(fx, fx->root, "f");
+	struct fs_attr a;
+
+	for (unsigned size = 100; size <= 3 * PAGE; size += 3 * PAGE - 100) {
+		assert_int_equal(truncate_to(fx, id, size), 0);
+		assert_int_equal(fs_fallocate(fx->fs, id, 0, 0, size), 0);
+		for (unsigned i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
+			assert_int_equal(fs_setattr(fx->fs, id, FS_SET_MTIME, &old, &a), 0);
+			assert_int_equal(a.mtime.tv_sec, 1000);
+			assert_int_equal(fs_fallocate(fx->fs, id, modes[i], size - 1, 1), 0);
+			assert_true(attr_of(fx, id).mtime.tv_sec > 1000);
+		}
+	}
+}
+
 static void test_file_punch(void **state)
 {
 	struct fsfix *fx = *state;
@@ -1168,6 +1189,7 @@ int main(void)
 		IN(setup, test_file_read_pieces),
 		IN(setup, test_file_read_of_merged_zeros),
 		IN(setup, test_file_reserve),
+		IN(setup, test_file_fallocate_stamps),
 		IN(setup, test_file_punch),
 		IN(setup, test_file_zero_range),
 		IN(setup_small, test_file_full),
