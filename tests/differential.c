@@ -31,6 +31,7 @@
  *   - setgid without group execution, on files: FUSE kernels leave it when somebody else writes.
  *   - offsets and lengths of O_DIRECT that are no multiples of a page: ext4 refuses them.
  *   - a removed directory that is open: tmpfs lists nothing, others answer ENOENT.
+ *   - sendfile from a file to itself: pages go by reference.
  *   - how much one copy_file_range or sendfile copies; only how much can be copied.
  *   - what only one of both filesystems can do at all; see features_known in lib/diffops.c.
  */

@@ -643,6 +643,11 @@ static long do_copy(struct run *r)
 
 static long do_sendfile(struct run *r)
 {
+	struct stat a, b;
+
+	/* Within a file: who is first, the page that is read or the one that is written? */
+	if (!fstat(r->fd, &a) && !fstat(r->fd2, &b) && a.st_ino == b.st_ino)
+		return skipped(r);
 	return move(r, step_sendfile);
 }
 
