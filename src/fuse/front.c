@@ -112,9 +112,11 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	want(conn, FUSE_CAP_SPLICE_MOVE, false);
 	want(conn, FUSE_CAP_POSIX_LOCKS, false);
 	want(conn, FUSE_CAP_FLOCK_LOCKS, false);
-	want(conn, FUSE_CAP_POSIX_ACL, false);
-	want(conn, FUSE_CAP_DONT_MASK, false);
-	want(conn, FUSE_CAP_EXPORT_SUPPORT, false);
+	/* With access control lists the umask is ours to apply: a default list takes its place. */
+	atomic_store(&fr->posix_acl, want(conn, FUSE_CAP_POSIX_ACL, !fr->cfg.no_xattr));
+	want(conn, FUSE_CAP_DONT_MASK, atomic_load(&fr->posix_acl));
+	/* A node id is good as long as its inode exists, so a handle can be opened at any time. */
+	want(conn, FUSE_CAP_EXPORT_SUPPORT, true);
 	want(conn, FUSE_CAP_HANDLE_KILLPRIV, false);
 	want(conn, FUSE_CAP_ASYNC_READ, true);
 	want(conn, FUSE_CAP_ASYNC_DIO, true);
@@ -127,8 +129,9 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 #if defined(HAVE_DECL_FUSE_CAP_HANDLE_KILLPRIV_V2) && HAVE_DECL_FUSE_CAP_HANDLE_KILLPRIV_V2
 	atomic_store(&fr->killpriv_v2, want(conn, FUSE_CAP_HANDLE_KILLPRIV_V2, true));
 #endif
-#if defined(HAVE_DECL_FUSE_CAP_NO_EXPORT_SUPPORT) && HAVE_DECL_FUSE_CAP_NO_EXPORT_SUPPORT
-	want(conn, FUSE_CAP_NO_EXPORT_SUPPORT, true);
+#if defined(HAVE_DECL_FUSE_CAP_SETXATTR_EXT) && HAVE_DECL_FUSE_CAP_SETXATTR_EXT
+	/* A ring does not show us what it says. */
+	atomic_store(&fr->setxattr_ext, want(conn, FUSE_CAP_SETXATTR_EXT, fr->loop != NULL));
 #endif
 #if defined(HAVE_DECL_FUSE_CAP_PASSTHROUGH) && HAVE_DECL_FUSE_CAP_PASSTHROUGH
 	atomic_store(&fr->passthrough, can(conn, FUSE_CAP_PASSTHROUGH) && geteuid() == 0);
@@ -154,35 +157,57 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	atomic_store(&fr->init_done, true);
 }
 
+/* What of this libfuse does not know yet (PROTOCOL_*). */
+#if defined(HAVE_DECL_FUSE_CAP_HANDLE_KILLPRIV_V2) && HAVE_DECL_FUSE_CAP_HANDLE_KILLPRIV_V2
+#define OWN_KILLPRIV 0u
+#else
+#define OWN_KILLPRIV PROTOCOL_KILLPRIV_V2
+#endif
+#if defined(HAVE_DECL_FUSE_CAP_SETXATTR_EXT) && HAVE_DECL_FUSE_CAP_SETXATTR_EXT
+#define OWN_SETXATTR 0u
+#else
+#define OWN_SETXATTR PROTOCOL_SETXATTR_EXT
+#endif
+#define OWN_FEATURES (OWN_KILLPRIV | OWN_SETXATTR)
+
 /* Each request, before libfuse decodes it. */
-static void before_request(void *arg, const void *request, size_t len)
+static void before_request(void *arg, void *request, size_t len)
 {
 	struct front *fr = arg;
 
-	(void)fr;
-	this_request.unique = protocol_unique(request);
-#if !(defined(HAVE_DECL_FUSE_CAP_HANDLE_KILLPRIV_V2) && HAVE_DECL_FUSE_CAP_HANDLE_KILLPRIV_V2)
-	this_request.kill_priv = protocol_kills_priv(request, len);
-	if (protocol_offers_killpriv(request, len))
-		this_request.init = true;
-#else
-	(void)len;
+	this_request = (struct request){
+		.unique = protocol_unique(request),
+		.init = protocol_offers(request, len) & OWN_FEATURES,
+	};
+	if (OWN_KILLPRIV)
+		this_request.kill_priv = protocol_kills_priv(request, len);
+	if (atomic_load(&fr->setxattr_ext)) {
+		this_request.kill_sgid = protocol_kills_sgid(request, len);
+		if (OWN_SETXATTR)
+			protocol_setxattr_compat(request, len);
+	}
+#ifndef HAVE_STRUCT_FUSE_LOWLEVEL_OPS_TMPFILE
+	this_request.tmpfile = protocol_tmpfile_to_create(request, len);
 #endif
 }
 
 #if !(defined(HAVE_DECL_FUSE_CAP_HANDLE_KILLPRIV_V2) && HAVE_DECL_FUSE_CAP_HANDLE_KILLPRIV_V2)
 /*
  * A libfuse that does not know HANDLE_KILLPRIV_V2 yet costs one GETXATTR in front of every
- * write(2).  It sends its replies through this function, so the answer to INIT can say that we do.
+ * write(2).  It sends its replies through this function, so the answer to INIT can say that we do;
+ * the same for SETXATTR_EXT.
  */
 static ssize_t reply_writev(int fd, struct iovec *iov, int count, void *userdata)
 {
+	const unsigned features = this_request.init;
 	struct front *fr = userdata;
 
-	if (this_request.init) {
-		this_request.init = false;
-		if (protocol_take_killpriv(iov, count))
+	this_request.init = 0;
+	if (features && protocol_take(iov, count, features)) {
+		if (features & PROTOCOL_KILLPRIV_V2)
 			atomic_store(&fr->killpriv_v2, true);
+		if (features & PROTOCOL_SETXATTR_EXT)
+			atomic_store(&fr->setxattr_ext, true);
 	}
 	return writev(fd, iov, count);
 }
@@ -595,12 +620,10 @@ void front_build_info(struct front_build *out)
 	out->passthrough = true;
 #endif
 	out->io_uring = FRONT_URING;
-#ifdef HAVE_STRUCT_FUSE_LOWLEVEL_OPS_TMPFILE
-	out->tmpfile = true;
-#endif
 #ifdef HAVE_STRUCT_FUSE_LOWLEVEL_OPS_STATX
 	out->statx = true;
 #endif
-	/* Where libfuse does not have it, we do it ourselves. */
+	/* Where libfuse does not have them, we do them ourselves. */
 	out->killpriv_v2 = true;
+	out->tmpfile = true;
 }

@@ -112,7 +112,7 @@ struct front {
 
 	/* What was agreed with the kernel; set in INIT, read by anybody later. */
 	_Atomic bool init_done, writeback, killpriv_v2, explicit_inval, no_open, readdirplus,
-		passthrough;
+		passthrough, setxattr_ext, posix_acl;
 	_Atomic bool uring_wanted, uring_agreed, uring; /* the last: a request has come that way */
 	_Atomic unsigned max_write, max_readahead, max_background, proto_minor;
 
@@ -124,7 +124,9 @@ struct front {
 struct request {
 	uint64_t unique;
 	bool kill_priv; /* HANDLE_KILLPRIV_V2, where libfuse does not hand it through */
-	bool init;	/* an INIT that offers it */
+	bool kill_sgid; /* SETXATTR_EXT: the same */
+	bool tmpfile;	/* this CREATE is a TMPFILE, where libfuse does not know that */
+	unsigned init;	/* PROTOCOL_*: what this INIT offers and libfuse would not take */
 };
 extern _Thread_local struct request this_request;
 

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
+#include "tree/acl.h"
 #include "tree/fs_impl.h"
 #include "tree/itable.h"
 #include "tree/xattr.h"
@@ -138,6 +140,39 @@ static void setattr_apply(struct inode *in, unsigned mask, const struct fs_setat
 	in->ctime = mask & FS_SET_CTIME ? set->ctime : ts;
 }
 
+static bool has_acl(struct inode *in)
+{
+	return in->xattr_size && xattr_get(in, ACL_ACCESS, NULL, 0) >= 0;
+}
+
+/* acl.h: A1.  The mode is the new one. */
+static int chmod_acl(struct txn *tx, struct inode *in)
+{
+	ssize_t len = xattr_get(in, ACL_ACCESS, NULL, 0);
+	void *acl;
+	int rc;
+
+	if (len <= 0)
+		return len == -ENODATA ? 0 : (int)len;
+	acl = malloc((size_t)len);
+	if (!acl)
+		return -ENOMEM;
+	len = xattr_get(in, ACL_ACCESS, acl, (size_t)len);
+	rc = len < 0 ? (int)len : acl_check(acl, (size_t)len) ? -EUCLEAN : 0;
+	if (!rc) {
+		acl_chmod(acl, (size_t)len, in->mode);
+		rc = xattr_set(tx, in, ACL_ACCESS, acl, (size_t)len, 0);
+	}
+	free(acl);
+	return rc;
+}
+
+static uint64_t setattr_cost(struct inode *in, unsigned mask)
+{
+	return ITABLE_COST + (mask & FS_SET_KILL_PRIV ? inode_kill_cost(in) : 0) +
+	       ((mask & FS_SET_MODE) && has_acl(in) ? XATTR_COST : 0);
+}
+
 /* Locks: the inode's, exclusively. */
 static int setattr_locked(struct fs *fs, struct inode *in, unsigned mask,
 			  const struct fs_setattr *set)
@@ -151,8 +186,7 @@ static int setattr_locked(struct fs *fs, struct inode *in, unsigned mask,
 	/* A new size has stamped the times already. */
 	if (rc || !(mask & ~(unsigned)FS_SET_SIZE))
 		return rc;
-	rc = txn_begin(fs->st, &tx, FRAME_NORMAL,
-		       ITABLE_COST + (mask & FS_SET_KILL_PRIV ? inode_kill_cost(in) : 0));
+	rc = txn_begin(fs->st, &tx, FRAME_NORMAL, setattr_cost(in, mask));
 	if (rc)
 		return rc;
 	rc = itable_own(&tx, in);
@@ -160,6 +194,8 @@ static int setattr_locked(struct fs *fs, struct inode *in, unsigned mask,
 		setattr_apply(in, mask, set);
 		if (mask & FS_SET_KILL_PRIV)
 			rc = inode_kill_priv(&tx, in);
+		if (!rc && (mask & FS_SET_MODE))
+			rc = chmod_acl(&tx, in);
 		if (!rc)
 			rc = itable_store(&tx, in);
 	}

@@ -53,11 +53,16 @@ struct fs_cred {
 
 /* ------------------------------------------------------------------ names */
 
-/* "." and ".." too. */
+/* "." and ".." too; "." of anything that has a name, so that an id that was kept can be used again. */
 int fs_lookup(struct fs *fs, uint64_t dir, const char *name, size_t len, struct fs_attr *out);
 void fs_forget(struct fs *fs, uint64_t id, uint64_t n);
-/* Regular files, fifos, sockets, devices by mode.  A setgid directory gives its group (and to
- * directories the bit). */
+/*
+ * Regular files, fifos, sockets, devices by mode.  A setgid directory gives its group (and to
+ * directories the bit).  A mode to create with may have FS_UMASK(mask) in it: taken from the
+ * permissions unless the directory has a default access control list, which then limits them.
+ */
+#define FS_UMASK_SHIFT 16
+#define FS_UMASK(mask) (((uint32_t)(mask) & 0777u) << FS_UMASK_SHIFT)
 int fs_mknod(struct fs *fs, uint64_t dir, const char *name, size_t len, uint32_t mode,
 	     uint32_t rdev, const struct fs_cred *cred, struct fs_attr *out);
 int fs_mkdir(struct fs *fs, uint64_t dir, const char *name, size_t len, uint32_t mode,
@@ -117,7 +122,12 @@ struct fs_setattr {
 int fs_setattr(struct fs *fs, uint64_t id, unsigned mask, const struct fs_setattr *in,
 	       struct fs_attr *out);
 
-/* user., trusted., security. names; others -EOPNOTSUPP.  Sizes and errors as xattr.h. */
+/*
+ * user., trusted., security. names and the two of access control lists (acl.h), which change the
+ * mode as it does them (-EACCES: a default one of no directory; removing what is not there is no
+ * error); others -EOPNOTSUPP.  Sizes and errors as xattr.h.
+ */
+#define FS_XATTR_KILL_SGID 0x10000 /* with the flags: a new access list clears setgid */
 ssize_t fs_getxattr(struct fs *fs, uint64_t id, const char *name, void *buf, size_t size);
 ssize_t fs_listxattr(struct fs *fs, uint64_t id, char *buf, size_t size);
 int fs_setxattr(struct fs *fs, uint64_t id, const char *name, const void *value, size_t len,

@@ -132,7 +132,7 @@ static void check_times(struct fsfix *fx, uint64_t id, bool mtime, bool ctime)
 static void test_name_lookup(void **state)
 {
 	struct fsfix *fx = *state;
-	struct fs_attr attr, d;
+	struct fs_attr attr, d, again;
 	char name[300];
 
 	assert_int_equal(mkd(fx, fx->root, "d", &d), 0);
@@ -144,7 +144,10 @@ static void test_name_lookup(void **state)
 	assert_int_equal(fs_lookup(fx->fs, d.id, "fx", 1, &attr), 0);
 	assert_int_equal(look(fx, d.id, "g", &d), -ENOENT);
 	assert_int_equal(look(fx, attr.id, "g", &d), -ENOTDIR);
-	assert_int_equal(look(fx, attr.id, ".", &d), -ENOTDIR);
+	/* By this an id is found again (handles of NFS), whatever it is of. */
+	assert_int_equal(look(fx, attr.id, ".", &again), 0);
+	assert_true(again.id == attr.id && again.generation == attr.generation);
+	fs_forget(fx->fs, attr.id, 1);
 	assert_int_equal(look(fx, UINT64_C(77) << 40 | 1, "g", &d), -ESTALE);
 	assert_int_equal(look(fx, fx->root + 1000, "g", &d), -ENOENT);
 	memset(name, 'x', sizeof(name));
@@ -415,9 +418,9 @@ static void test_name_rmdir(void **state)
 	assert_int_equal(mv(fx, e.id, "x", fx->root, "y", 0), -ENOENT);
 	assert_int_equal(rm(fx, e.id, "x"), -ENOENT);
 	assert_int_equal(look(fx, e.id, "x", &attr), -ENOENT);
-	assert_int_equal(look(fx, e.id, ".", &attr), 0);
+	assert_int_equal(look(fx, e.id, ".", &attr), -ENOENT);
 	assert_true(orphans(fx) == 2);
-	fs_forget(fx->fs, e.id, 2);
+	fs_forget(fx->fs, e.id, 1);
 	fs_forget(fx->fs, d.id, 1);
 	assert_true(orphans(fx) == 0 && inodes_used(fx) == used + 1);
 }
