@@ -180,6 +180,13 @@ static_assert(sizeof(struct pmfs_volume) == 1024, "on-disk size");
 
 #define PMFS_INODE_INLINE 1u /* the contents are in the inode; data.vpn is 0 */
 #define PMFS_INODE_STALE 2u  /* a truncation is not done: pages behind the size are old contents */
+/* What chattr(1) calls i, a, d and A. */
+#define PMFS_INODE_IMMUTABLE 16u /* nothing about it changes */
+#define PMFS_INODE_APPEND 32u    /* contents are only added to; a directory: names are only added */
+#define PMFS_INODE_NODUMP 64u    /* kept for others: no backup */
+#define PMFS_INODE_NOATIME 128u  /* kept for others: reading leaves no mark */
+#define PMFS_INODE_USER                                                                            \
+	(PMFS_INODE_IMMUTABLE | PMFS_INODE_APPEND | PMFS_INODE_NODUMP | PMFS_INODE_NOATIME)
 
 /* A free inode is zero but for generation and `parent`, which is then the next free inode. */
 struct pmfs_inode {

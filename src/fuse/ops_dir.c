@@ -279,6 +279,7 @@ static void op_rename(fuse_req_t req, fuse_ino_t dir, const char *name, fuse_ino
 		      const char *new_name, unsigned int flags)
 {
 	struct front *fr = request_begin(req, OP_RENAME);
+	struct fs_cred cred;
 	int rc;
 
 	if (refused(req, OP_RENAME, dir, name, false))
@@ -291,9 +292,16 @@ static void op_rename(fuse_req_t req, fuse_ino_t dir, const char *name, fuse_ino
 		request_fail(req, OP_RENAME, rc);
 		return;
 	}
-	request_fail(req, OP_RENAME,
-		     fs_rename(fr->fs, node_of(fr, dir), name, strlen(name), node_of(fr, new_dir),
-			       new_name, strlen(new_name), flags));
+	if (flags & RENAME_WHITEOUT) {
+		cred_of(req, &cred);
+		rc = fs_rename_whiteout(fr->fs, node_of(fr, dir), name, strlen(name),
+					node_of(fr, new_dir), new_name, strlen(new_name),
+					flags & ~(unsigned)RENAME_WHITEOUT, &cred);
+	} else {
+		rc = fs_rename(fr->fs, node_of(fr, dir), name, strlen(name), node_of(fr, new_dir),
+			       new_name, strlen(new_name), flags);
+	}
+	request_fail(req, OP_RENAME, rc);
 }
 
 static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)

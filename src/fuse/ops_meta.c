@@ -108,6 +108,10 @@ static void op_statx(fuse_req_t req, fuse_ino_t ino, int flags, int mask, struct
 	sx.stx_btime = statx_time(&a.btime);
 	sx.stx_rdev_major = major(st.st_rdev);
 	sx.stx_rdev_minor = minor(st.st_rdev);
+	sx.stx_attributes_mask = STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND | STATX_ATTR_NODUMP;
+	sx.stx_attributes = (a.flags & PMFS_INODE_IMMUTABLE ? STATX_ATTR_IMMUTABLE : 0u) |
+			    (a.flags & PMFS_INODE_APPEND ? STATX_ATTR_APPEND : 0u) |
+			    (a.flags & PMFS_INODE_NODUMP ? STATX_ATTR_NODUMP : 0u);
 	fuse_reply_statx(req, 0, &sx, is_virtual(ino) ? virtual_timeout(ino) : TIMEOUT_FOREVER);
 }
 #endif

@@ -15,7 +15,8 @@
 
 #define STEP_MIN ((UINT64_C(1) << 20) / PMFS_PAGE_SIZE)
 #define STEP_MAX ((UINT64_C(64) << 20) / PMFS_PAGE_SIZE)
-#define FREEING_MIN 256u
+#define FREEING_MIN 384u
+#define REMOVAL 100u /* kept for a removal (96 and their map nodes) from what changes may take */
 #define FREEING_MAX 16384u
 #define MAP_SLACK 48u
 #define TRIM_SLACK 256u /* so that a mount in use does not punch and back the same frames in turn */
@@ -102,6 +103,8 @@ static uint64_t needed(const struct frames *fr, enum frame_class cls, uint64_t n
 	need += map_reserve(fr, n);
 	if (cls == FRAME_NORMAL)
 		need += freeing_reserve(fr);
+	else if (cls == FRAME_UPKEEP)
+		need += freeing_reserve(fr) / 4 + REMOVAL;
 	else if (cls == FRAME_FREEING)
 		need += freeing_reserve(fr) / 4;
 	return need;

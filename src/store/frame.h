@@ -22,8 +22,8 @@
  *   map reserve R      every node of the page map once more, those that the pages of promised and
  *                      lately taken frames may need, and 48 for the levels above and for the pages
  *                      that so far only deltas in the slot know
- *   freeing reserve F  limit / 64, at least 256, at most 16384: removing things needs a little
- *                      before it gives
+ *   freeing reserve F  limit / 64, at least 384, at most 16384: removing things needs a little
+ *                      before it gives, and changing things is part of cleaning up
  *
  * Thread safe.  Lock ranks: LOCK_GROW (growing, backing, punching: calls of the host, not under
  * LOCK_FRAME), LOCK_FRAME.
@@ -38,6 +38,7 @@ struct frames;
 /* Who asks; each may use what the ones before it may, and more. */
 enum frame_class {
 	FRAME_NORMAL,  /* new data: leaves R + F alone */
+	FRAME_UPKEEP,  /* changing what is there (attributes, names): leaves R + F / 4 + 100 alone */
 	FRAME_FREEING, /* removing things, which first needs a little: leaves R + F / 4 alone */
 	FRAME_RECLAIM, /* giving back pages of the deleted, rollback of a promise: leaves R alone */
 	FRAME_COMMIT,  /* the commit itself: may use everything */
@@ -84,8 +85,8 @@ void frames_free(struct frames *fr);
  * transactions were promised and may give back, could do (commit, which waits for both, and try
  * again), or the scan may find some (finish it, and try again); -ENOSPC: not even then; -EROFS;
  * -EIO.
- * The freeing reserve is at least 256 frames: a removal asks for up to 96, and must get them on a
- * full image.
+ * What the freeing reserve is for: on a full image a removal (FREEING) asks for up to 96 and must
+ * get them, also when changes (UPKEEP, up to 160) have taken what they may.
  */
 int frames_reserve(struct frames *fr, enum frame_class cls, uint64_t n);
 void frames_unreserve(struct frames *fr, uint64_t n);

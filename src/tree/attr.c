@@ -36,6 +36,14 @@ void inode_attr(const struct inode *in, struct fs_attr *out)
 	out->mtime = in->mtime;
 	out->ctime = in->ctime;
 	out->btime = in->btime;
+	out->flags = in->flags & PMFS_INODE_USER;
+}
+
+int inode_changeable(const struct inode *in, bool adding)
+{
+	const uint32_t fixed = PMFS_INODE_IMMUTABLE | (adding ? 0 : PMFS_INODE_APPEND);
+
+	return in->flags & fixed ? -EPERM : 0;
 }
 
 int inode_get_writable(struct fs *fs, uint64_t id, struct inode **out)
@@ -109,6 +117,9 @@ static int setattr_check(const struct inode *in, unsigned mask, const struct fs_
 {
 	if (!in->mode)
 		return -ESTALE;
+	/* "Now" is what anybody who may write can have. */
+	if (inode_changeable(in, !(mask & ~(unsigned)(FS_SET_ATIME_NOW | FS_SET_MTIME_NOW))))
+		return -EPERM;
 	if ((mask & FS_SET_SIZE) && !S_ISREG(in->mode))
 		return S_ISDIR(in->mode) ? -EISDIR : -EINVAL;
 	if (((mask & FS_SET_ATIME) && !time_valid(&set->atime)) ||
@@ -186,7 +197,7 @@ static int setattr_locked(struct fs *fs, struct inode *in, unsigned mask,
 	/* A new size has stamped the times already. */
 	if (rc || !(mask & ~(unsigned)FS_SET_SIZE))
 		return rc;
-	rc = txn_begin(fs->st, &tx, FRAME_NORMAL, setattr_cost(in, mask));
+	rc = txn_begin(fs->st, &tx, FRAME_UPKEEP, setattr_cost(in, mask));
 	if (rc)
 		return rc;
 	rc = itable_own(&tx, in);
@@ -216,6 +227,43 @@ int fs_setattr(struct fs *fs, uint64_t id, unsigned mask, const struct fs_setatt
 	rc = setattr_locked(fs, in, mask, set);
 	if (!rc && out)
 		inode_attr(in, out);
+	rw_unlock(&in->lock);
+	inode_put(fs, in);
+	return rc;
+}
+
+/* Locks: the inode's, exclusively. */
+static int set_flags_locked(struct fs *fs, struct inode *in, uint32_t mask, uint32_t flags)
+{
+	struct txn tx;
+	int rc;
+
+	if (!in->mode)
+		return -ESTALE;
+	if (!S_ISREG(in->mode) && !S_ISDIR(in->mode))
+		return -EOPNOTSUPP;
+	rc = txn_begin(fs->st, &tx, FRAME_UPKEEP, ITABLE_COST);
+	if (rc)
+		return rc;
+	in->flags = (in->flags & ~mask) | (flags & mask);
+	now(&in->ctime);
+	rc = itable_store(&tx, in);
+	txn_end(&tx);
+	return rc;
+}
+
+int fs_set_flags(struct fs *fs, uint64_t id, uint32_t mask, uint32_t flags)
+{
+	struct inode *in;
+	int rc;
+
+	if (mask & ~PMFS_INODE_USER)
+		return -EINVAL;
+	rc = inode_get_writable(fs, id, &in);
+	if (rc)
+		return rc;
+	rw_wrlock(&in->lock);
+	rc = set_flags_locked(fs, in, mask, flags);
 	rw_unlock(&in->lock);
 	inode_put(fs, in);
 	return rc;

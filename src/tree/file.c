@@ -549,13 +549,15 @@ ssize_t fs_write(struct fs *fs, uint64_t id, uint64_t off, const void *buf, size
 	struct inode *in;
 	ssize_t n;
 
-	if (flags & ~FS_WRITE_KILL_PRIV)
+	if (flags & ~(FS_WRITE_KILL_PRIV | FS_WRITE_CACHED))
 		return -EINVAL;
 	n = inode_get_writable(fs, id, &in);
 	if (n)
 		return n;
 	rw_wrlock(&in->lock);
 	n = check_regular(in);
+	if (!n)
+		n = inode_changeable(in, off >= in->size || (flags & FS_WRITE_CACHED));
 	if (!n && len && off >= PMFS_MAX_FILE_SIZE)
 		n = -EFBIG;
 	if (!n && len)
@@ -786,6 +788,8 @@ int fs_fallocate(struct fs *fs, uint64_t id, int mode, uint64_t off, uint64_t le
 	before = in->mtime;
 	rc = check_regular(in);
 	if (!rc)
+		rc = inode_changeable(in, !(mode & ~FALLOC_FL_KEEP_SIZE));
+	if (!rc)
 		rc = fallocate_locked(fs, in, mode, off, len);
 	/* A change to the file for other filesystems, also where all was as it should be. */
 	if (!rc && same_time(&before, &in->mtime))
@@ -913,6 +917,8 @@ static ssize_t copy_locked(struct copy *c, uint64_t from, uint64_t to, uint64_t 
 	n = check_regular(c->from);
 	if (!n)
 		n = check_regular(c->to);
+	if (!n)
+		n = inode_changeable(c->to, to >= c->to->size);
 	if (n)
 		return n;
 	if (from >= c->from->size)

@@ -45,6 +45,7 @@ struct fs_attr {
 	uint32_t rdev;	       /* makedev() of the host */
 	uint64_t size, blocks; /* bytes; 512-byte units */
 	struct timespec atime, mtime, ctime, btime;
+	uint32_t flags; /* PMFS_INODE_USER */
 };
 
 struct fs_cred {
@@ -77,9 +78,14 @@ int fs_link(struct fs *fs, uint64_t id, uint64_t dir, const char *name, size_t l
 	    struct fs_attr *out);
 int fs_unlink(struct fs *fs, uint64_t dir, const char *name, size_t len);
 int fs_rmdir(struct fs *fs, uint64_t dir, const char *name, size_t len);
-/* flags: RENAME_NOREPLACE, RENAME_EXCHANGE; others -EINVAL. */
+/* flags: RENAME_NOREPLACE, RENAME_EXCHANGE; others -EINVAL.  Works on a full image. */
 int fs_rename(struct fs *fs, uint64_t dir, const char *name, size_t len, uint64_t new_dir,
 	      const char *new_name, size_t new_len, unsigned flags);
+/* The same without RENAME_EXCHANGE, leaving a whiteout of that owner behind: a character device 0/0
+ * (RENAME_WHITEOUT, for overlayfs). */
+int fs_rename_whiteout(struct fs *fs, uint64_t dir, const char *name, size_t len, uint64_t new_dir,
+		       const char *new_name, size_t new_len, unsigned flags,
+		       const struct fs_cred *cred);
 ssize_t fs_readlink(struct fs *fs, uint64_t id, char *buf, size_t size);
 
 struct fs_dirent {
@@ -121,6 +127,12 @@ struct fs_setattr {
  * chown(2) does when FS_SET_KILL_PRIV is set. */
 int fs_setattr(struct fs *fs, uint64_t id, unsigned mask, const struct fs_setattr *in,
 	       struct fs_attr *out);
+/*
+ * Set those of PMFS_INODE_USER that are in mask.  Of an immutable file or directory nothing can be
+ * changed but these; what is append-only has its contents or names added to, no other change.
+ * -EPERM from all calls that would; -EINVAL: other flags; -EOPNOTSUPP: neither file nor directory.
+ */
+int fs_set_flags(struct fs *fs, uint64_t id, uint32_t mask, uint32_t flags);
 
 /*
  * user., trusted., security. names and the two of access control lists (acl.h), which change the
@@ -154,6 +166,8 @@ void fs_read_end(struct fs *fs, struct fs_read *rd);
 ssize_t fs_read(struct fs *fs, uint64_t id, uint64_t off, void *buf, size_t len);
 
 #define FS_WRITE_KILL_PRIV 1u
+/* From a cache of whole pages: may repeat what an append-only file has already. */
+#define FS_WRITE_CACHED 2u
 /* All of it, or as much as fits (-ENOSPC only when nothing did).  -EFBIG. */
 ssize_t fs_write(struct fs *fs, uint64_t id, uint64_t off, const void *buf, size_t len,
 		 unsigned flags);

@@ -120,7 +120,9 @@ static int change_locked(struct fs *fs, struct inode *in, const struct attr_chan
 	struct txn tx;
 	int rc, rc2;
 
-	rc = acl ? acl_change_check(in, ch) : 0;
+	rc = inode_changeable(in, false);
+	if (!rc && acl)
+		rc = acl_change_check(in, ch);
 	if (rc)
 		return rc;
 	rc = txn_begin(fs->st, &tx, ch->remove ? FRAME_FREEING : FRAME_NORMAL,

@@ -52,7 +52,7 @@ static bool inode_valid(const struct inode *in)
 {
 	if (!kind_valid(in->mode) || in->mode & ~(S_IFMT | 07777u))
 		return false;
-	if (in->flags & ~(PMFS_INODE_INLINE | PMFS_INODE_STALE))
+	if (in->flags & ~(PMFS_INODE_INLINE | PMFS_INODE_STALE | PMFS_INODE_USER))
 		return false;
 	if (!ptab_valid(&in->data) || !ptab_valid(&in->xattr))
 		return false;

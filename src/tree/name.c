@@ -174,7 +174,7 @@ static void number_undo(struct txn *tx, struct volume *vol, uint64_t ino, uint64
 		itable_free(tx, vol, ino);
 }
 
-static void inode_undo(struct fs *fs, struct txn *tx, struct inode *in)
+void inode_undo(struct fs *fs, struct txn *tx, struct inode *in)
 {
 	struct volume *vol = in->vol;
 	const uint64_t ino = in->ino, generation = in->generation;
@@ -231,6 +231,13 @@ static int inode_create(struct fs *fs, struct txn *tx, struct volume *vol,
 	return 0;
 }
 
+int whiteout_create(struct fs *fs, struct txn *tx, const struct fs_cred *cred, struct inode **out)
+{
+	const struct creation cr = {.mode = S_IFCHR, .uid = cred->uid, .gid = cred->gid};
+
+	return inode_create(fs, tx, fs->live, &cr, 1, 0, out);
+}
+
 /* Locks: dir, exclusively. */
 static int create_locked(struct fs *fs, struct inode *dir, const char *name, size_t len,
 			 struct creation *cr, struct inode **out)
@@ -248,6 +255,8 @@ static int create_locked(struct fs *fs, struct inode *dir, const char *name, siz
 	}
 	if (rc == 0 && is_dir && dir->nlink >= LINKS_MAX)
 		rc = -EMLINK;
+	if (rc == 0)
+		rc = inode_changeable(dir, true);
 	if (rc == 0)
 		rc = creation_inherit(cr, dir);
 	if (rc)
@@ -380,6 +389,8 @@ int fs_tmpfile(struct fs *fs, uint64_t dir_id, uint32_t mode, const struct fs_cr
 	rw_rdlock(&dir->lock);
 	rc = dir_usable(dir);
 	if (rc == 0)
+		rc = inode_changeable(dir, true);
+	if (rc == 0)
 		rc = creation_inherit(&cr, dir);
 	rw_unlock(&dir->lock);
 	inode_put(fs, dir);
@@ -430,6 +441,11 @@ static int link_locked(struct fs *fs, struct inode *dir, const char *name, size_
 	rc = dir_find(dir, name, len, &de);
 	if (rc != -ENOENT)
 		return rc ? rc : -EEXIST;
+	rc = inode_changeable(dir, true);
+	if (rc == 0)
+		rc = inode_changeable(in, false);
+	if (rc)
+		return rc;
 	if (in->nlink == 0)
 		lockset_extend(ls, orphans);
 	rc = txn_begin(fs->st, &tx, FRAME_NORMAL, LINK_COST);
@@ -506,6 +522,9 @@ static int remove_locked(struct names *n, struct inode *orphans, bool want_dir)
 		return -ENOTDIR;
 	if (!want_dir && is_dir)
 		return -EISDIR;
+	rc = name_removable(dir, in);
+	if (rc)
+		return rc;
 	if (is_dir && in->size)
 		return -ENOTEMPTY;
 	if (is_dir || in->nlink == 1)

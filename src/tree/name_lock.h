@@ -58,6 +58,8 @@ void names_put(struct names *n); /* unlocks what is still locked, and lets go of
 
 /* May names be made and found in it?  -ENOTDIR, -ENOENT, -ESTALE.  Lock held. */
 int dir_usable(const struct inode *dir);
+/* Do the flags allow a name to go?  dir: its directory, in: what it names.  Locks held. */
+int name_removable(const struct inode *dir, const struct inode *in);
 /* -ENOENT (empty), -ENAMETOOLONG, -EINVAL ('/' or 0 in it). */
 int name_check(const char *name, size_t len);
 /* 1: ".", 2: "..", 0: neither. */
@@ -66,6 +68,11 @@ unsigned name_dots(const char *name, size_t len);
 int entry_find(struct inode *dir, const char *name, size_t len, struct dir_entry *de);
 /* What an entry leads to, held. -EUCLEAN: nothing. */
 int entry_get(struct fs *fs, struct inode *dir, const struct dir_entry *de, struct inode **out);
+
+/* A whiteout (fs_rename_whiteout()) with nlink 1, held.  tx open; takes 2 * ITABLE_COST. */
+int whiteout_create(struct fs *fs, struct txn *tx, const struct fs_cred *cred, struct inode **out);
+/* Give back an inode that nobody has seen, and its hold. */
+void inode_undo(struct fs *fs, struct txn *tx, struct inode *in);
 
 /* The orphan directory of the live volume, held. */
 int orphans_get(struct fs *fs, struct inode **out);

@@ -926,6 +926,40 @@ static void test_name_many_threads(void **state)
 	fsfix_check(fx);
 }
 
+static void test_name_whiteout(void **state)
+{
+	struct fsfix *fx = *state;
+	const struct fs_cred owner = {5, 6};
+	const uint64_t root = fx->root, used = inodes_used(fx);
+	struct fs_attr attr;
+
+	fsfix_file(fx, root, "a");
+	fsfix_mkdir(fx, root, "d");
+	assert_int_equal(fs_rename_whiteout(fx->fs, root, "a", 1, root, "b", 1, RENAME_EXCHANGE,
+					    &owner), -EINVAL);
+	assert_int_equal(fs_rename_whiteout(fx->fs, root, "x", 1, root, "b", 1, 0, &owner),
+			 -ENOENT);
+	assert_int_equal(inodes_used(fx), used + 2);
+	assert_int_equal(fs_rename_whiteout(fx->fs, root, "a", 1, root, "b", 1, 0, &owner), 0);
+	assert_int_equal(look(fx, root, "a", &attr), 0);
+	assert_true(attr.mode == S_IFCHR && attr.rdev == 0 && attr.nlink == 1);
+	assert_true(attr.uid == 5 && attr.gid == 6);
+	assert_int_equal(look(fx, root, "b", &attr), 0);
+	assert_true(S_ISREG(attr.mode));
+	/* Into another directory, and over something. */
+	assert_int_equal(fs_rename_whiteout(fx->fs, root, "b", 1, root, "a", 1, RENAME_NOREPLACE,
+					    &owner), -EEXIST);
+	assert_int_equal(fs_rename_whiteout(fx->fs, root, "d", 1, root, "e", 1, 0, &owner), 0);
+	assert_int_equal(look(fx, root, "d", &attr), 0);
+	assert_true(S_ISCHR(attr.mode));
+	assert_int_equal(inodes_used(fx), used + 4);
+	assert_int_equal(rm(fx, root, "a"), 0);
+	assert_int_equal(rm(fx, root, "d"), 0);
+	assert_int_equal(rm(fx, root, "b"), 0);
+	assert_int_equal(rmd(fx, root, "e"), 0);
+	assert_int_equal(look(fx, root, "a", &attr), -ENOENT);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -939,6 +973,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_name_unlink, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_name_rmdir, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_name_tmpfile, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_name_whiteout, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_name_snapshots_refuse, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_name_rename_errors, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_name_rename_files, setup, teardown),
