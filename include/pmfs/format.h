@@ -38,7 +38,8 @@ typedef uint64_t ino_t64; /* inode number inside a volume */
 #define PMFS_MAGIC "pmfs\r\n\032\n"
 #define PMFS_FORMAT_VERSION 1u
 #define PMFS_FEAT_COMPAT_KNOWN 0u   /* an unknown bit here: ignore it */
-#define PMFS_FEAT_INCOMPAT_KNOWN 0u /* an unknown bit here: refuse to mount */
+#define PMFS_FEAT_KEPT 1u             /* incompat: there are pages with PMFS_HASH_KEPT */
+#define PMFS_FEAT_INCOMPAT_KNOWN PMFS_FEAT_KEPT /* an unknown bit here: refuse to mount */
 
 /* What the tree keeps in the superblock: the root of the volume table. */
 struct pmfs_tree_root {
@@ -70,7 +71,8 @@ struct pmfs_super {
 	uint8_t uuid[16];      /*  96 */
 	uint8_t label[64];     /* 112  UTF-8, zero padded */
 	struct pmfs_tree_root tree; /* 176 */
-	uint8_t reserved[8];   /* 240  zero on write, ignored on read */
+	le32 kept;             /* 240  pages with PMFS_HASH_KEPT; 0 without PMFS_FEAT_KEPT */
+	le32 kept_paths;       /* 244  the most pages that lead to them and could have to be copied */
 	le64 checksum;         /* 248  XXH3-64 of bytes 0..247 */
 };
 static_assert(sizeof(struct pmfs_super) == 256, "on-disk size");
@@ -90,9 +92,12 @@ static_assert(sizeof(struct pmfs_super) == 256, "on-disk size");
  */
 struct pmfs_map_entry {
 	le64 where; /* 0 */
-	le64 hash;  /* 8  XXH3-64 of the 4096 bytes; 0 where the frame is 0 */
+	le64 hash;  /* 8  XXH3-64 of the 4096 bytes; where the frame is 0: 0 or PMFS_HASH_KEPT */
 };
 static_assert(sizeof(struct pmfs_map_entry) == 16, "on-disk size");
+
+/* Reserved with fallocate(2) and not written yet: a frame is kept for it. */
+#define PMFS_HASH_KEPT 1u
 
 #define PMFS_MAP_PFN_BITS 36
 #define PMFS_MAP_PFN_MASK ((UINT64_C(1) << PMFS_MAP_PFN_BITS) - 1)

@@ -65,6 +65,7 @@ static void run_hook(struct store *st, struct hook *hook)
 
 static int close_generation(struct store *st, struct hook *hook, struct closed *cl)
 {
+	uint64_t kept, paths;
 	int rc = 0;
 
 	*cl = (struct closed){.began = units_monotonic_ns()};
@@ -85,9 +86,12 @@ static int close_generation(struct store *st, struct hook *hook, struct closed *
 		if (rc)
 			goto out;
 	}
+	frames_kept(st->fr, &kept, &paths);
 	mutex_lock(&st->root_lock);
 	cl->super = st->super;
 	cl->super.tree = st->root;
+	cl->super.kept = (uint32_t)kept;
+	cl->super.kept_paths = (uint32_t)paths;
 	st->root_changed = st->root_changed && cl->empty;
 	mutex_unlock(&st->root_lock);
 	cl->generation = atomic_load(&st->generation);

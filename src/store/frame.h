@@ -25,6 +25,10 @@
  *   freeing reserve F  limit / 64, at least 384, at most 16384: removing things needs a little
  *                      before it gives, and changing things is part of cleaning up
  *
+ *   kept frames K      one for each page that was reserved and has no frame yet (page.h: P5), and
+ *                      what the ways to them can take when a snapshot has to keep its own.  NORMAL
+ *                      and UPKEEP leave all of K alone, FREEING and RECLAIM the pages' part.
+ *
  * Thread safe.  Lock ranks: LOCK_GROW (growing, backing, punching: calls of the host, not under
  * LOCK_FRAME), LOCK_FRAME.
  */
@@ -39,6 +43,7 @@ struct frames;
 enum frame_class {
 	FRAME_NORMAL,  /* new data: leaves R + F alone */
 	FRAME_UPKEEP,  /* changing what is there (attributes, names): leaves R + F / 4 + 100 alone */
+	FRAME_KEPT,    /* writing to what was reserved: leaves R + 64 alone, nothing of K */
 	FRAME_FREEING, /* removing things, which first needs a little: leaves R + F / 4 alone */
 	FRAME_RECLAIM, /* giving back pages of the deleted, rollback of a promise: leaves R alone */
 	FRAME_COMMIT,  /* the commit itself: may use everything */
@@ -57,6 +62,7 @@ struct frame_stats {
 	uint64_t pending;  /* given up, not yet durable */
 	uint64_t punched;  /* given back to the host */
 	uint64_t promised; /* of the free ones */
+	uint64_t kept;	   /* likewise: K */
 	uint64_t shared;   /* frames that more than one page names */
 	uint64_t sharing;  /* pages on top of the first that name one of them */
 	uint64_t total;    /* frames that the region has so far */
@@ -90,6 +96,13 @@ void frames_free(struct frames *fr);
  */
 int frames_reserve(struct frames *fr, enum frame_class cls, uint64_t n);
 void frames_unreserve(struct frames *fr, uint64_t n);
+
+/*
+ * K: pages more or less that wait for their frame, and pages that lead to them (only ever more;
+ * without pages there are none, and never are they counted for more than 3 of each page).
+ */
+void frames_keep(struct frames *fr, int64_t pages, uint64_t paths);
+void frames_kept(const struct frames *fr, uint64_t *pages, uint64_t *paths);
 
 /* Take one of the n promised ones; count becomes 1.  Never fails within a promise. */
 pfn_t frames_take(struct frames *fr);

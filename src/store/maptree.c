@@ -190,7 +190,8 @@ static int leaf_check(const struct maptree *mt, uint64_t index, const struct pmf
 			return -EUCLEAN;
 		if (pfn != PFN_NONE && !pfn_in_range(mt, pfn))
 			return -EUCLEAN;
-		if (pfn == PFN_NONE && le64_get(entry[i].hash))
+		if (pfn == PFN_NONE && le64_get(entry[i].hash) &&
+		    le64_get(entry[i].hash) != PMFS_HASH_KEPT)
 			return -EUCLEAN;
 	}
 	return 0;

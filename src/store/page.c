@@ -253,6 +253,64 @@ int page_new_run(struct txn *tx, const void *contents, uint64_t n, vpn_t *out, u
 	return rc;
 }
 
+int page_new_kept(struct txn *tx, vpn_t *out)
+{
+	struct store *st = tx->st;
+	uint64_t kept, paths;
+	struct map_leaf *leaf;
+	int rc;
+
+	frames_kept(st->fr, &kept, &paths);
+	if (!tx->promised || kept >= UINT32_MAX)
+		return -ENOSPC;
+	rc = pagemap_add(&st->pm, PFN_NONE, out);
+	if (!rc)
+		rc = pagemap_leaf(&st->pm, *out, &leaf);
+	if (rc)
+		return rc;
+	mutex_lock(pagemap_leaf_lock(&st->pm, leaf));
+	pagemap_set_kept(&st->pm, leaf, slot_of(*out), true);
+	mutex_unlock(pagemap_leaf_lock(&st->pm, leaf));
+	/* In this order: between the two it is counted twice, never not at all. */
+	tx->promised--;
+	frames_unreserve(st->fr, 1);
+	return 0;
+}
+
+void page_keep_paths(struct txn *tx, uint64_t pages)
+{
+	frames_keep(tx->st->fr, 0, pages);
+}
+
+int page_unkeep(struct txn *tx, vpn_t vpn)
+{
+	struct pagemap *pm = &tx->st->pm;
+	struct map_leaf *leaf;
+	int rc;
+
+	rc = pagemap_leaf(pm, vpn, &leaf);
+	if (rc)
+		return rc;
+	mutex_lock(pagemap_leaf_lock(pm, leaf));
+	pagemap_set_kept(pm, leaf, slot_of(vpn), false);
+	mutex_unlock(pagemap_leaf_lock(pm, leaf));
+	return 0;
+}
+
+int page_is_kept(struct store *st, vpn_t vpn)
+{
+	struct map_leaf *leaf;
+	int rc;
+
+	rc = pagemap_leaf(&st->pm, vpn, &leaf);
+	if (rc)
+		return rc;
+	mutex_lock(pagemap_leaf_lock(&st->pm, leaf));
+	rc = pagemap_is_kept(leaf, slot_of(vpn));
+	mutex_unlock(pagemap_leaf_lock(&st->pm, leaf));
+	return rc;
+}
+
 int page_copy(struct txn *tx, vpn_t from, vpn_t *out)
 {
 	uint8_t buf[PMFS_PAGE_SIZE];
@@ -418,6 +476,14 @@ int page_info(struct store *st, vpn_t vpn, struct page_info *out)
 	info_locked(leaf, slot_of(vpn), out);
 	mutex_unlock(pagemap_leaf_lock(&st->pm, leaf));
 	return out->refs ? 0 : -EUCLEAN;
+}
+
+bool page_frame_shared(struct store *st, vpn_t vpn)
+{
+	struct page_info info;
+
+	return !page_info(st, vpn, &info) && info.pfn != PFN_NONE &&
+	       frames_count(st->fr, info.pfn) > 1;
 }
 
 /* Both locks, or the one that they are. */

@@ -12,6 +12,8 @@
  *   P3  A page is written in place only when it has got its frame in this generation and the frame
  *       is its own; otherwise page_write() gives it a new frame first.  The vpn stays, so nothing
  *       that points to it changes.
+ *   P5  A kept page is a hole for which a frame is set aside until it is written (frame.h: K), in this
+ *       tree or, when others share it, in the first that writes there.  The promise is durable.
  *   P4  A page whose frame came from the image is hashed before its contents are used for the first
  *       time.
  *
@@ -35,6 +37,18 @@ int page_new(struct txn *tx, const void *contents, vpn_t *out);
  * *made: how many there are, also after an error; out[] has room for n.
  */
 int page_new_run(struct txn *tx, const void *contents, uint64_t n, vpn_t *out, uint64_t *made);
+
+/*
+ * A new kept page (P5), count 1: takes one frame of the promise, and keeps it.  -ENOSPC: there are
+ * 2^32 of them.
+ */
+int page_new_kept(struct txn *tx, vpn_t *out);
+/* Pages more that lead to kept ones, which a snapshot may force to be copied: frames for them. */
+void page_keep_paths(struct txn *tx, uint64_t pages);
+/* A writer has replaced this shared page in his tree: what was kept for it is used. */
+int page_unkeep(struct txn *tx, vpn_t vpn);
+/* 1, 0, error. */
+int page_is_kept(struct store *st, vpn_t vpn);
 
 /* A new page with the contents of another, count 1.  For P2. */
 int page_copy(struct txn *tx, vpn_t from, vpn_t *out);
@@ -66,6 +80,9 @@ int page_ref(struct txn *tx, vpn_t vpn);
 int page_unref(struct txn *tx, vpn_t vpn, uint64_t *left);
 /* The count; 0: no such page.  Exact while the caller's locks keep others from changing it. */
 int page_refs(struct store *st, vpn_t vpn, uint64_t *refs);
+
+/* Does another page name its frame, too (page_merge())? */
+bool page_frame_shared(struct store *st, vpn_t vpn);
 
 /* What a page is made of, for info, dedup and checks. */
 struct page_info {

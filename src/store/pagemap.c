@@ -371,11 +371,29 @@ int pagemap_add(struct pagemap *pm, pfn_t pfn, vpn_t *out)
 	return 0;
 }
 
+bool pagemap_is_kept(const struct map_leaf *leaf, unsigned int i)
+{
+	const uint64_t where = where_get(leaf, i);
+
+	return where_refs(where) && where_pfn(where) == PFN_NONE && leaf->hash[i] == PMFS_HASH_KEPT;
+}
+
+void pagemap_set_kept(struct pagemap *pm, struct map_leaf *leaf, unsigned int i, bool kept)
+{
+	mutex_assert_held(pagemap_leaf_lock(pm, leaf));
+	if (where_pfn(where_get(leaf, i)) != PFN_NONE || kept == pagemap_is_kept(leaf, i))
+		return;
+	leaf->hash[i] = kept ? PMFS_HASH_KEPT : 0;
+	mark_changed(pm, leaf, i);
+	frames_keep(pm->fr, kept ? 1 : -1, 0);
+}
+
 void pagemap_set_frame(struct pagemap *pm, struct map_leaf *leaf, unsigned int i, pfn_t pfn)
 {
 	const uint64_t old = where_get(leaf, i);
 
 	mutex_assert_held(pagemap_leaf_lock(pm, leaf));
+	pagemap_set_kept(pm, leaf, i, false);
 	where_set(leaf, i, where_make(pfn, where_refs(old)));
 	mark_born(pm, leaf, i);
 	mark_changed(pm, leaf, i);
@@ -412,6 +430,7 @@ void pagemap_remove(struct pagemap *pm, struct map_leaf *leaf, unsigned int i)
 	const uint64_t old = where_get(leaf, i);
 
 	mutex_assert_held(pagemap_leaf_lock(pm, leaf));
+	pagemap_set_kept(pm, leaf, i, false);
 	where_set(leaf, i, 0);
 	leaf->hash[i] = 0;
 	bit_clear(leaf->nohash, i);

@@ -112,13 +112,16 @@ struct mutex *pagemap_leaf_lock(struct pagemap *pm, const struct map_leaf *leaf)
 /* A page with count 1 in that frame, born; PFN_NONE: a hole. */
 int pagemap_add(struct pagemap *pm, pfn_t pfn, vpn_t *out);
 
-/* These four want the leaf's lock and a transaction. */
+/* These five want the leaf's lock and a transaction. */
 
 /* New contents, written by us. */
 void pagemap_set_frame(struct pagemap *pm, struct map_leaf *leaf, unsigned int i, pfn_t pfn);
 /* The same contents elsewhere. */
 void pagemap_set_merged(struct pagemap *pm, struct map_leaf *leaf, unsigned int i, pfn_t pfn,
 			uint64_t hash);
+/* A hole has a frame kept for it (page.h: P5), or none any more; no hole: nothing. */
+void pagemap_set_kept(struct pagemap *pm, struct map_leaf *leaf, unsigned int i, bool kept);
+bool pagemap_is_kept(const struct map_leaf *leaf, unsigned int i);
 /* refs is not 0. */
 void pagemap_set_refs(struct pagemap *pm, struct map_leaf *leaf, unsigned int i, uint64_t refs);
 void pagemap_remove(struct pagemap *pm, struct map_leaf *leaf, unsigned int i);

@@ -313,6 +313,7 @@ static int open_maps(struct store *st, struct super_slot *slot, struct store_err
 	if (rc)
 		return fail(err, rc, "the image is shorter than it says, or memory is short: %s",
 			    strerror(-rc));
+	frames_keep(st->fr, slot->super.kept, slot->super.kept_paths);
 	rc = pagemap_init(&st->pm, st->rg, st->fr, &slot->super, slot->deltas, slot->delta_count);
 	if (rc)
 		return fail(err, rc, "%s", strerror(-rc));
@@ -548,6 +549,7 @@ struct check {
 	bool data;
 	void (*bad)(void *arg, const char *what);
 	void *arg;
+	uint64_t kept;	  /* pages that have a frame kept for them */
 };
 
 static void report(struct check *ck, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -607,7 +609,9 @@ static void check_entry(struct check *ck, vpn_t vpn, const struct page_info *in)
 	if (vpn == VPN_NONE || vpn >= store_vpn_limit(ck->st))
 		report(ck, "page %llu is in use, but no possible page", (unsigned long long)vpn);
 	if (in->pfn == PFN_NONE) {
-		if (in->hash)
+		if (in->hash == PMFS_HASH_KEPT)
+			ck->kept++;
+		else if (in->hash)
 			report(ck, "page %llu is a hole with a hash", (unsigned long long)vpn);
 		return;
 	}
@@ -648,7 +652,12 @@ static void check_leaves(struct check *ck)
 static void check_frames(struct check *ck)
 {
 	pfn_t bad = PFN_NONE;
+	uint64_t kept, paths;
 
+	frames_kept(ck->st->fr, &kept, &paths);
+	if (!ck->found && kept != ck->kept)
+		report(ck, "%llu pages are reserved, but frames are kept for %llu",
+		       (unsigned long long)ck->kept, (unsigned long long)kept);
 	if (ck->found || !frames_scanned(ck->st->fr))
 		return;
 	if (frames_check(ck->st->fr, ck->counts, ck->frames, &bad))

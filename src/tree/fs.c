@@ -122,7 +122,8 @@ int fs_statfs(struct fs *fs, struct fs_statfs *out)
 	mutex_unlock(&fs->live->lock);
 	/* What was given up and waits for a commit is as good as free: who needs it gets it by
 	 * waiting. */
-	busy = st.frames.used < st.frames.limit ? st.frames.used : st.frames.limit;
+	busy = st.frames.used + st.frames.kept;
+	busy = busy < st.frames.limit ? busy : st.frames.limit;
 	out->blocks = st.frames.limit;
 	out->free = st.frames.limit - busy;
 	out->available = st.frames.available + st.frames.pending;
