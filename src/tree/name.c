@@ -94,17 +94,7 @@ ssize_t fs_readlink(struct fs *fs, uint64_t id, char *buf, size_t size)
 
 /* ------------------------------------------------------------------ making */
 
-struct creation {
-	uint32_t mode, rdev; /* mode with its type */
-	uint32_t umask;
-	uint32_t uid, gid;
-	const char *target; /* of a symlink */
-	/* What it inherits; NULL: none.  Of the same length; creation_free() */
-	void *access_acl, *default_acl;
-	size_t acl_len;
-};
-
-static void creation_free(struct creation *cr)
+void creation_free(struct creation *cr)
 {
 	free(cr->access_acl);
 	free(cr->default_acl);
@@ -146,9 +136,7 @@ static int inherit_acl(struct creation *cr, struct inode *dir)
 	return 0;
 }
 
-/* A setgid directory gives its group to what is made in it, and to directories the bit.  Lock: the
- * directory's. */
-static int creation_inherit(struct creation *cr, struct inode *dir)
+int creation_inherit(struct creation *cr, struct inode *dir)
 {
 	if (dir->mode & S_ISGID) {
 		cr->gid = dir->gid;
@@ -158,7 +146,7 @@ static int creation_inherit(struct creation *cr, struct inode *dir)
 	return S_ISLNK(cr->mode) ? 0 : inherit_acl(cr, dir);
 }
 
-static uint64_t creation_cost(const struct creation *cr)
+uint64_t creation_cost(const struct creation *cr)
 {
 	return (cr->target ? FILE_CONTENTS_COST : 0) + (cr->access_acl ? XATTR_COST : 0) +
 	       (cr->default_acl ? XATTR_COST : 0);
@@ -189,10 +177,8 @@ void inode_undo(struct fs *fs, struct txn *tx, struct inode *in)
 	number_undo(tx, vol, ino, generation);
 }
 
-/* An inode with its record stored.  Nothing names it yet, so it needs no lock. */
-static int inode_create(struct fs *fs, struct txn *tx, struct volume *vol,
-			const struct creation *cr, uint32_t nlink, uint64_t parent,
-			struct inode **out)
+int inode_create(struct fs *fs, struct txn *tx, struct volume *vol, const struct creation *cr,
+		 uint32_t nlink, uint64_t parent, struct inode **out)
 {
 	uint64_t ino, generation;
 	struct inode *in;
@@ -229,13 +215,6 @@ static int inode_create(struct fs *fs, struct txn *tx, struct volume *vol,
 	}
 	*out = in;
 	return 0;
-}
-
-int whiteout_create(struct fs *fs, struct txn *tx, const struct fs_cred *cred, struct inode **out)
-{
-	const struct creation cr = {.mode = S_IFCHR, .uid = cred->uid, .gid = cred->gid};
-
-	return inode_create(fs, tx, fs->live, &cr, 1, 0, out);
 }
 
 /* Locks: dir, exclusively. */

@@ -138,18 +138,25 @@ static void move_counts(struct move *m)
 static int move_run(struct move *m)
 {
 	struct inode *stored[] = { m->src, m->dst, m->from, m->from == m->to ? NULL : m->to };
+	struct creation cr = {.mode = S_IFCHR};
 	struct inode *whiteout = NULL;
 	struct txn tx;
-	int rc, rc2;
+	int rc = 0, rc2;
 
-	rc = txn_begin(m->fs->st, &tx, FRAME_UPKEEP, RENAME_COST);
+	if (m->whiteout) {
+		cr.uid = m->whiteout->uid;
+		cr.gid = m->whiteout->gid;
+		rc = creation_inherit(&cr, m->from);
+	}
+	if (rc == 0)
+		rc = txn_begin(m->fs->st, &tx, FRAME_UPKEEP, RENAME_COST + creation_cost(&cr));
 	if (rc)
-		return rc;
+		goto out_acl;
 	rc = itable_own(&tx, m->from);
 	if (rc == 0)
 		rc = itable_own(&tx, m->to);
 	if (rc == 0 && m->whiteout)
-		rc = whiteout_create(m->fs, &tx, m->whiteout, &whiteout);
+		rc = inode_create(m->fs, &tx, m->fs->live, &cr, 1, 0, &whiteout);
 	if (rc)
 		goto out;
 	rc = move_names(&tx, m, whiteout);
@@ -169,6 +176,8 @@ static int move_run(struct move *m)
 		inode_put(m->fs, whiteout);
 out:
 	txn_end(&tx);
+out_acl:
+	creation_free(&cr);
 	return rc;
 }
 
