@@ -167,7 +167,8 @@ struct pmfs_volume {
 	le64 free_ino;          /*   56  head of the list of free inodes, 0: none */
 	le64 inodes_used;       /*   64 */
 	le64 data_pages;        /*   72  pages of contents of regular files, holes not counted */
-	uint8_t reserved[208];  /*   80 */
+	le64 hidden;            /*   80  inode of a directory that no name leads to; 0: none */
+	uint8_t reserved[200];  /*   88 */
 	uint8_t name[256];      /*  288  zero terminated and padded; empty for the live volume */
 	uint8_t message[480];   /*  544  zero terminated and padded */
 };
@@ -185,6 +186,7 @@ static_assert(sizeof(struct pmfs_volume) == 1024, "on-disk size");
 
 #define PMFS_INODE_INLINE 1u /* the contents are in the inode; data.vpn is 0 */
 #define PMFS_INODE_STALE 2u  /* a truncation is not done: pages behind the size are old contents */
+#define PMFS_INODE_RINGLOG 4u /* a regular file that keeps its end; its limit is in user.pmfs.ringlog */
 /* What chattr(1) calls i, a, d and A. */
 #define PMFS_INODE_IMMUTABLE 16u /* nothing about it changes */
 #define PMFS_INODE_APPEND 32u    /* contents are only added to; a directory: names are only added */

@@ -32,6 +32,7 @@
 #include "ctl/text.h"
 #include "fuse/front.h"
 #include "share/dedup.h"
+#include "view/view.h"
 
 static const char usage_text[] =
 	"usage: pmfs IMAGE DIR [-o OPTION,...] [-f] [--create [--size SIZE]]\n"
@@ -64,6 +65,7 @@ struct daemon {
 	struct rundir rundir;
 	struct fs *fs;
 	struct dedup *dedup;
+	struct views *views;
 	struct front *front;
 	struct server *server;
 	struct ctl_host host;
@@ -76,7 +78,13 @@ struct daemon {
 
 static int host_flush(void *arg)
 {
-	return front_flush(((struct daemon *)arg)->front);
+	struct daemon *d = arg;
+	int rc = front_flush(d->front);
+
+	/* Views are pages of the tree only when they have been saved. */
+	if (!rc)
+		rc = views_save(d->views);
+	return rc < 0 ? rc : 0;
 }
 
 static void host_snapshot_gone(void *arg, const char *name, uint64_t root_id)
@@ -264,6 +272,18 @@ static int open_fs(struct daemon *d)
 	return cli_fail(d->cli, (int)outcome_of_open(rc), "can't mount it: %s", err.text);
 }
 
+static int start_views(struct daemon *d)
+{
+	const struct views_config cfg = {
+		.fs = d->fs,
+		.limit_bytes = d->mo.views,
+		.save_ms = d->mo.commit_ms,
+		.own_fs = !d->mo.no_passthrough,
+	};
+
+	return views_new(&d->views, &cfg);
+}
+
 static int mount_outcome(int rc)
 {
 	switch (-rc) {
@@ -299,6 +319,8 @@ static int run_front(struct daemon *d)
 		.mount_flags = d->mo.flags[0] ? d->mo.flags : NULL,
 		.file = front_file,
 		.file_arg = d,
+		.views = d->views,
+		.passthrough = !d->mo.no_passthrough,
 		.ready = on_ready,
 		.ready_arg = d,
 	};
@@ -314,6 +336,7 @@ static int run_front(struct daemon *d)
 	d->host = (struct ctl_host){
 		.fs = d->fs,
 		.dedup = d->dedup,
+		.views = d->views,
 		.mountpoint = d->dir,
 		.source = d->source,
 		.arg = d,
@@ -364,6 +387,8 @@ static int serve(struct daemon *d)
 	release_messages(!status || d->cli->verbose);
 	if (!status) {
 		rc = dedup_new(&d->dedup, fs_store(d->fs), DEDUP_MEMORY_DEFAULT);
+		if (!rc)
+			rc = start_views(d);
 		status = rc ? cli_fail(d->cli, (int)outcome_of_errno(rc), "can't start: %s",
 				       strerror(-rc))
 			    : run_front(d);
@@ -375,6 +400,7 @@ static int serve(struct daemon *d)
 	server_stop(d->server);
 	if (d->front)
 		front_free(d->front);
+	views_free(d->views);
 	if (d->dedup)
 		dedup_free(d->dedup);
 	status = close_fs(d, status);

@@ -11,10 +11,12 @@
 
 struct fs;
 struct dedup;
+struct views;
 
 struct ctl_host {
 	struct fs *fs;
 	struct dedup *dedup;
+	struct views *views;
 	const char *mountpoint; /* absolute */
 	const char *source;     /* image path or "ram" */
 	void *arg;              /* of the calls below */

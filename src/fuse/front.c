@@ -19,10 +19,9 @@
 #include "fuse/front_impl.h"
 #include "fuse/protocol.h"
 
-#define THREADS_MAX    32u /* of the classic device, unless the configuration says how many */
-#define POOL_THREADS   4u
-#define MAX_BACKGROUND 65535u /* below it syncfs(2) leaves dirty files behind */
-#define READAHEAD_KIB  1024u
+#define THREADS_MAX   32u /* of the classic device, unless the configuration says how many */
+#define POOL_THREADS  4u
+#define READAHEAD_KIB 1024u
 
 _Thread_local struct request this_request;
 
@@ -72,7 +71,7 @@ void request_fail(fuse_req_t req, enum front_op op, int err)
 /* ---------------------------------------------------------------- what is agreed with the kernel
  */
 
-static bool can(const struct fuse_conn_info *conn, uint64_t cap)
+bool conn_can(const struct fuse_conn_info *conn, uint64_t cap)
 {
 #if FUSE_USE_VERSION >= 317
 	return (conn->capable_ext & cap) == cap;
@@ -81,9 +80,9 @@ static bool can(const struct fuse_conn_info *conn, uint64_t cap)
 #endif
 }
 
-static bool want(struct fuse_conn_info *conn, uint64_t cap, bool on)
+bool conn_want(struct fuse_conn_info *conn, uint64_t cap, bool on)
 {
-	on = on && can(conn, cap);
+	on = on && conn_can(conn, cap);
 #if FUSE_USE_VERSION >= 317
 	if (on)
 		fuse_set_feature_flag(conn, cap);
@@ -103,43 +102,44 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	struct front *fr = userdata;
 
 	/* The first would throw a file's cached pages away after each of its own writes. */
-	want(conn, FUSE_CAP_AUTO_INVAL_DATA, false);
-	atomic_store(&fr->explicit_inval, want(conn, FUSE_CAP_EXPLICIT_INVAL_DATA, true));
+	conn_want(conn, FUSE_CAP_AUTO_INVAL_DATA, false);
+	atomic_store(&fr->explicit_inval, conn_want(conn, FUSE_CAP_EXPLICIT_INVAL_DATA, true));
 	/* Without OPEN nobody would tell us of the O_TRUNC; this way a SETATTR comes. */
-	want(conn, FUSE_CAP_ATOMIC_O_TRUNC, false);
-	want(conn, FUSE_CAP_SPLICE_READ, false);
-	want(conn, FUSE_CAP_SPLICE_WRITE, false);
-	want(conn, FUSE_CAP_SPLICE_MOVE, false);
-	want(conn, FUSE_CAP_POSIX_LOCKS, false);
-	want(conn, FUSE_CAP_FLOCK_LOCKS, false);
+	conn_want(conn, FUSE_CAP_ATOMIC_O_TRUNC, false);
+	conn_want(conn, FUSE_CAP_SPLICE_READ, false);
+	conn_want(conn, FUSE_CAP_SPLICE_WRITE, false);
+	conn_want(conn, FUSE_CAP_SPLICE_MOVE, false);
+	conn_want(conn, FUSE_CAP_POSIX_LOCKS, false);
+	conn_want(conn, FUSE_CAP_FLOCK_LOCKS, false);
 	/* With access control lists the umask is ours to apply: a default list takes its place. */
-	atomic_store(&fr->posix_acl, want(conn, FUSE_CAP_POSIX_ACL, !fr->cfg.no_xattr));
-	want(conn, FUSE_CAP_DONT_MASK, atomic_load(&fr->posix_acl));
+	atomic_store(&fr->posix_acl, conn_want(conn, FUSE_CAP_POSIX_ACL, !fr->cfg.no_xattr));
+	conn_want(conn, FUSE_CAP_DONT_MASK, atomic_load(&fr->posix_acl));
 	/* A node id is good as long as its inode exists, so a handle can be opened at any time. */
-	want(conn, FUSE_CAP_EXPORT_SUPPORT, true);
-	want(conn, FUSE_CAP_HANDLE_KILLPRIV, false);
-	want(conn, FUSE_CAP_ASYNC_READ, true);
-	want(conn, FUSE_CAP_ASYNC_DIO, true);
-	want(conn, FUSE_CAP_PARALLEL_DIROPS, true);
-	want(conn, FUSE_CAP_CACHE_SYMLINKS, true);
-	want(conn, FUSE_CAP_READDIRPLUS_AUTO, true);
-	atomic_store(&fr->readdirplus, want(conn, FUSE_CAP_READDIRPLUS, true));
-	atomic_store(&fr->writeback, want(conn, FUSE_CAP_WRITEBACK_CACHE, fr->cfg.writeback));
-	atomic_store(&fr->no_open, can(conn, FUSE_CAP_NO_OPEN_SUPPORT));
+	conn_want(conn, FUSE_CAP_EXPORT_SUPPORT, true);
+	conn_want(conn, FUSE_CAP_HANDLE_KILLPRIV, false);
+	conn_want(conn, FUSE_CAP_ASYNC_READ, true);
+	conn_want(conn, FUSE_CAP_ASYNC_DIO, true);
+	conn_want(conn, FUSE_CAP_PARALLEL_DIROPS, true);
+	conn_want(conn, FUSE_CAP_CACHE_SYMLINKS, true);
+	conn_want(conn, FUSE_CAP_READDIRPLUS_AUTO, true);
+	atomic_store(&fr->readdirplus, conn_want(conn, FUSE_CAP_READDIRPLUS, true));
+	atomic_store(&fr->writeback, conn_want(conn, FUSE_CAP_WRITEBACK_CACHE, fr->cfg.writeback));
+	atomic_store(&fr->no_open, conn_can(conn, FUSE_CAP_NO_OPEN_SUPPORT));
 #if defined(HAVE_DECL_FUSE_CAP_HANDLE_KILLPRIV_V2) && HAVE_DECL_FUSE_CAP_HANDLE_KILLPRIV_V2
-	atomic_store(&fr->killpriv_v2, want(conn, FUSE_CAP_HANDLE_KILLPRIV_V2, true));
+	atomic_store(&fr->killpriv_v2, conn_want(conn, FUSE_CAP_HANDLE_KILLPRIV_V2, true));
 #endif
 #if defined(HAVE_DECL_FUSE_CAP_SETXATTR_EXT) && HAVE_DECL_FUSE_CAP_SETXATTR_EXT
 	/* A ring does not show us what it says. */
-	atomic_store(&fr->setxattr_ext, want(conn, FUSE_CAP_SETXATTR_EXT, fr->loop != NULL));
+	atomic_store(&fr->setxattr_ext, conn_want(conn, FUSE_CAP_SETXATTR_EXT, fr->loop != NULL));
 #endif
 #if defined(HAVE_DECL_FUSE_CAP_PASSTHROUGH) && HAVE_DECL_FUSE_CAP_PASSTHROUGH
-	atomic_store(&fr->passthrough, can(conn, FUSE_CAP_PASSTHROUGH) && geteuid() == 0);
-	want(conn, FUSE_CAP_PASSTHROUGH, false);
+	/* It excludes the writeback cache and doing without OPEN: a thing of the control session.
+	 */
+	conn_want(conn, FUSE_CAP_PASSTHROUGH, false);
 #endif
 #if FRONT_URING
 	atomic_store(&fr->uring_agreed,
-		     want(conn, FUSE_CAP_OVER_IO_URING, atomic_load(&fr->uring_wanted)));
+		     conn_want(conn, FUSE_CAP_OVER_IO_URING, atomic_load(&fr->uring_wanted)));
 #endif
 #ifdef HAVE_STRUCT_FUSE_CONN_INFO_NO_INTERRUPT
 	/* No handler can be interrupted, so nobody has to keep a list of those that might. */
@@ -388,7 +388,7 @@ int front_new(struct front **out, const struct front_config *cfg, char text[256]
 	if (!rc && atomic_load(&fr->uring_wanted))
 		rc = pool_new(&fr->pool, POOL_THREADS);
 	if (!rc)
-		rc = notify_new(&fr->notify, fr);
+		rc = notify_new(&fr->notify, fr, fr->se);
 	if (rc)
 		goto fail;
 	if (fr->cfg.runtime_dir) {

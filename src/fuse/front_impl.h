@@ -37,6 +37,8 @@
 #define FRONT_URING 0
 #endif
 
+#define MAX_BACKGROUND 65535u /* below it syncfs(2) leaves dirty files behind */
+
 /* Seconds: only this daemon changes the tree, so what the kernel knows stays true until it is told
  * otherwise. */
 #define TIMEOUT_FOREVER 1e9
@@ -147,6 +149,10 @@ static inline fuse_ino_t ino_of(const struct front *fr, uint64_t id)
 	return id == fr->root ? FUSE_ROOT_ID : id;
 }
 
+bool conn_can(const struct fuse_conn_info *conn, uint64_t cap);
+/* Ask for it where it is offered, or say that we do without; is it on? */
+bool conn_want(struct fuse_conn_info *conn, uint64_t cap, bool on);
+
 /* Begin a request: count it, and find out whether it came through a ring. */
 struct front *request_begin(fuse_req_t req, enum front_op op);
 bool request_is_ring(fuse_req_t req);
@@ -183,6 +189,7 @@ void job_run(const struct job *job);
 /* The rings are being taken down, and the request with them: it can't be answered any more. */
 bool job_orphaned(const struct job *job);
 /* ops_meta.c */
+unsigned setattr_mask(const struct front *fr, int to_set);
 void setattr_job(struct job *job);
 
 /* ---- pool.c ---- */
@@ -194,8 +201,12 @@ void pool_drain(struct pool *pool);
 void pool_free(struct pool *pool);
 
 /* ---- notify.c ---- */
-int notify_new(struct notify **out, struct front *fr);
-void notify_free(struct notify *nt); /* what is queued is dropped */
+/* For this session, which outlives it; when it is the front's own, as long as it is alive. */
+int notify_new(struct notify **out, struct front *fr, struct fuse_session *se);
+/* Send no more; what is queued is dropped, and what comes.  The session's requests are still
+ * served. */
+void notify_stop(struct notify *nt);
+void notify_free(struct notify *nt); /* notify_stop() included */
 /* Any thread, also a handler.  Attributes alone: off -1.  len 0: to the end. */
 void notify_inval(struct notify *nt, fuse_ino_t ino, off_t off, off_t len);
 
@@ -216,7 +227,14 @@ void mount_set_readahead(uint64_t dev, unsigned kib);
 /* Libfuse's messages go to our log; the last one is kept for mount_session(). */
 void mount_catch_messages(void);
 
+/* ---- flush.c ---- */
+/* Let the kernel hand over what it has of the session mounted at dir (device dev), whose requests
+ * lp serves; rings: those of libfuse do, too. */
+int flush_session(const char *dir, uint64_t dev, struct loop *lp, bool rings);
+
 /* ---- control.c ---- */
+/* Let the kernel hand over what it has of views. */
+int control_flush(struct control *ct);
 int control_new(struct control **out, struct front *fr, const char *dir, char text[256]);
 void control_free(struct control *ct);
 
@@ -234,6 +252,9 @@ fuse_ino_t virtual_name(const struct front *fr, fuse_ino_t dir, const char *name
 /* May this name be made, removed or replaced by a user? 0, or the error.  making: a new name. */
 int virtual_refuse(const struct front *fr, fuse_ino_t dir, const char *name, bool making);
 void virtual_stat(struct front *fr, fuse_ino_t ino, struct stat *st);
+/* The node id of `.pmfs` in the root of a snapshot: the views as they were.  0: the name is not
+ * that, or there were none. */
+uint64_t virtual_hidden(const struct front *fr, fuse_ino_t dir, const char *name);
 /* Lookup: of a virtual name in the root, or of a snapshot below `.snapshots`. 0 or an error. */
 int virtual_lookup(struct front *fr, fuse_ino_t dir, const char *name, struct fuse_entry_param *e);
 /* The target of `.pmfs`, malloc'ed. */

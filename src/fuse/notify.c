@@ -19,20 +19,23 @@ struct note {
 
 struct notify {
 	struct front *fr;
+	struct fuse_session *se;
 	struct mutex lock; /* LOCK_LEAF */
 	struct cond work;
 	struct note *head, **tail; /* guarded by lock */
 	bool ending;		   /* guarded by lock */
+	bool joined;		   /* one thread */
 	pthread_t thread;
 };
 
-static void note_send(struct front *fr, const struct note *n)
+static void note_send(const struct notify *nt, const struct note *n)
 {
+	struct front *fr = nt->fr;
 	int rc = 0;
 
 	rw_rdlock(&fr->alive_lock);
-	if (fr->alive)
-		rc = fuse_lowlevel_notify_inval_inode(fr->se, n->ino, n->off, n->len);
+	if (fr->alive || nt->se != fr->se)
+		rc = fuse_lowlevel_notify_inval_inode(nt->se, n->ino, n->off, n->len);
 	rw_unlock(&fr->alive_lock);
 	/* ENOENT: it is not in the cache. */
 	if (rc && rc != -ENOENT)
@@ -55,7 +58,7 @@ static void *notify_main(void *arg)
 		if (!nt->head)
 			nt->tail = &nt->head;
 		mutex_unlock(&nt->lock);
-		note_send(nt->fr, n);
+		note_send(nt, n);
 		free(n);
 		mutex_lock(&nt->lock);
 	}
@@ -63,7 +66,7 @@ static void *notify_main(void *arg)
 	return NULL;
 }
 
-int notify_new(struct notify **out, struct front *fr)
+int notify_new(struct notify **out, struct front *fr, struct fuse_session *se)
 {
 	struct notify *nt = calloc(1, sizeof(*nt));
 	int rc;
@@ -71,6 +74,7 @@ int notify_new(struct notify **out, struct front *fr)
 	if (!nt)
 		return -ENOMEM;
 	nt->fr = fr;
+	nt->se = se;
 	nt->tail = &nt->head;
 	mutex_init(&nt->lock, LOCK_LEAF);
 	cond_init(&nt->work);
@@ -85,17 +89,25 @@ int notify_new(struct notify **out, struct front *fr)
 	return 0;
 }
 
-void notify_free(struct notify *nt)
+void notify_stop(struct notify *nt)
 {
-	struct note *n;
-
-	if (!nt)
+	if (!nt || nt->joined)
 		return;
 	mutex_lock(&nt->lock);
 	nt->ending = true;
 	cond_signal(&nt->work);
 	mutex_unlock(&nt->lock);
 	thread_join(nt->thread);
+	nt->joined = true;
+}
+
+void notify_free(struct notify *nt)
+{
+	struct note *n;
+
+	if (!nt)
+		return;
+	notify_stop(nt);
 	while ((n = nt->head)) {
 		nt->head = n->next;
 		free(n);
@@ -115,10 +127,14 @@ void notify_inval(struct notify *nt, fuse_ino_t ino, off_t off, off_t len)
 	}
 	*n = (struct note){.ino = ino, .off = off, .len = len};
 	mutex_lock(&nt->lock);
-	*nt->tail = n;
-	nt->tail = &n->next;
-	cond_signal(&nt->work);
+	if (!nt->ending) {
+		*nt->tail = n;
+		nt->tail = &n->next;
+		n = NULL;
+		cond_signal(&nt->work);
+	}
 	mutex_unlock(&nt->lock);
+	free(n);
 }
 
 void front_snapshot_gone(struct front *fr, const char *name, uint64_t root_id)

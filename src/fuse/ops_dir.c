@@ -81,7 +81,12 @@ static void op_lookup(fuse_req_t req, fuse_ino_t dir, const char *name)
 			return;
 		}
 	} else {
-		rc = fs_lookup(fr->fs, node_of(fr, dir), name, strlen(name), &a);
+		const uint64_t hidden = virtual_hidden(fr, dir, name);
+
+		if (hidden)
+			rc = fs_lookup(fr->fs, hidden, ".", 1, &a);
+		else
+			rc = fs_lookup(fr->fs, node_of(fr, dir), name, strlen(name), &a);
 		if (!rc) {
 			reply_entry(req, &a);
 			return;

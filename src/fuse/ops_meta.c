@@ -132,7 +132,7 @@ void setattr_job(struct job *job)
 		reply_attr(job->req, &a);
 }
 
-static unsigned setattr_mask(const struct front *fr, int to_set)
+unsigned setattr_mask(const struct front *fr, int to_set)
 {
 	static const struct {
 		int from;

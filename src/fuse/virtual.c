@@ -113,6 +113,14 @@ void virtual_stat(struct front *fr, fuse_ino_t ino, struct stat *st)
 	st->st_atim = st->st_ctim = st->st_mtim;
 }
 
+uint64_t virtual_hidden(const struct front *fr, fuse_ino_t dir, const char *name)
+{
+	if (strcmp(name, ".pmfs") || dir == FUSE_ROOT_ID || is_virtual(dir) ||
+	    !fs_is_snapshot_root(fr->fs, dir))
+		return 0;
+	return fs_hidden(fr->fs, dir);
+}
+
 int virtual_lookup(struct front *fr, fuse_ino_t dir, const char *name, struct fuse_entry_param *e)
 {
 	const bool itself = is_virtual(dir) && !strcmp(name, ".");

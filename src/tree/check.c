@@ -208,6 +208,12 @@ static bool name_in(struct check *ck, uint64_t dir, uint64_t ino, char name[PMFS
 	return there;
 }
 
+/* The root or the hidden directory: no name leads to it. */
+static bool is_top(const struct check *ck, uint64_t ino)
+{
+	return ino == PMFS_INO_ROOT || (ino && ino == atomic_load(&ck->vol->hidden));
+}
+
 /* "": it has none, or more than one, or they can't be found. */
 static void path_of(struct check *ck, uint64_t ino, char *path, size_t size)
 {
@@ -219,7 +225,7 @@ static void path_of(struct check *ck, uint64_t ino, char *path, size_t size)
 		return;
 	ck->paths_left--;
 	path[at] = 0;
-	for (unsigned depth = 0; ino != PMFS_INO_ROOT; depth++) {
+	for (unsigned depth = 0; !is_top(ck, ino); depth++) {
 		const struct named *nm = ino < ck->inos ? &ck->named[ino] : NULL;
 
 		if (!nm || nm->links != 1 || depth == PATH_DEPTH ||
@@ -232,6 +238,10 @@ static void path_of(struct check *ck, uint64_t ino, char *path, size_t size)
 		memcpy(path + at, name, len);
 		path[--at] = '/';
 		ino = nm->parents;
+	}
+	if (ino != PMFS_INO_ROOT && at > sizeof("/.pmfs")) {
+		at -= sizeof("/.pmfs") - 1;
+		memcpy(path + at, "/.pmfs", sizeof("/.pmfs") - 1);
 	}
 	memmove(path, path + at, size - at);
 }
@@ -590,7 +600,7 @@ static bool path_leads_up(struct check *ck, uint64_t ino)
 	const uint64_t walking = ++ck->marks;
 	struct pmfs_inode rec;
 
-	while (ino != PMFS_INO_ROOT) {
+	while (!is_top(ck, ino)) {
 		if (!ino || ino >= ck->inos || ck->named[ino].mark == walking)
 			return false;
 		if (ck->named[ino].mark > ck->marks_before)
@@ -612,7 +622,7 @@ static void directory_fits(struct check *ck, uint64_t ino, const struct pmfs_ino
 	if (le32_get(rec->nlink) != 2 + nm->subdirs)
 		found(ck, ino, "it has %u links and should have %u: 2, and %u subdirectories",
 		      le32_get(rec->nlink), 2 + nm->subdirs, nm->subdirs);
-	if (ino < PMFS_INO_FIRST) {
+	if (ino < PMFS_INO_FIRST || is_top(ck, ino)) {
 		if (nm->links)
 			found(ck, ino, "a directory names it, which none may");
 		return;
@@ -636,7 +646,7 @@ static void inode_fits(struct check *ck, uint64_t ino)
 	record_get(ck, ino, &rec);
 	mode = le32_get(rec.mode);
 	nlink = le32_get(rec.nlink);
-	if (ino < PMFS_INO_FIRST && !S_ISDIR(mode)) {
+	if ((ino < PMFS_INO_FIRST || is_top(ck, ino)) && !S_ISDIR(mode)) {
 		found(ck, ino, "it is no directory");
 		return;
 	}

@@ -106,6 +106,11 @@ uint64_t fs_root(const struct fs *fs)
 	return NODE_ID(fs->live->id, PMFS_INO_ROOT);
 }
 
+bool fs_is_snapshot_root(const struct fs *fs, uint64_t id)
+{
+	return NODE_INO(id) == PMFS_INO_ROOT && NODE_VOLUME(id) != fs->live->id;
+}
+
 int fs_sync(struct fs *fs)
 {
 	return fs->read_only ? 0 : commit_now(fs->st);

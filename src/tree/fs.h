@@ -36,6 +36,15 @@ void fs_abandon(struct fs *fs); /* as kill -9 would; tests */
 struct store *fs_store(struct fs *fs);
 bool fs_read_only(const struct fs *fs);
 uint64_t fs_root(const struct fs *fs); /* node id of the live root */
+/*
+ * Node id of the hidden directory of the volume that id is in, 0: it has none; needs no lookup.
+ * No name leads there: what is in it is shown elsewhere.
+ */
+uint64_t fs_hidden(struct fs *fs, uint64_t id);
+/* Make that of the live volume, unless it has one. */
+int fs_make_hidden(struct fs *fs);
+/* Is it the root of a volume that is not the live one? */
+bool fs_is_snapshot_root(const struct fs *fs, uint64_t id);
 
 struct fs_attr {
 	uint64_t id;  /* node id */
@@ -57,6 +66,8 @@ struct fs_cred {
 /* "." and ".." too; "." of anything that has a name, so that an id that was kept can be used again. */
 int fs_lookup(struct fs *fs, uint64_t dir, const char *name, size_t len, struct fs_attr *out);
 void fs_forget(struct fs *fs, uint64_t id, uint64_t n);
+/* One lookup more of a node that is known already. */
+int fs_remember(struct fs *fs, uint64_t id);
 /*
  * Regular files, fifos, sockets, devices by mode.  A setgid directory gives its group (and to
  * directories the bit).  A mode to create with may have FS_UMASK(mask) in it: taken from the

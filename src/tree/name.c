@@ -77,6 +77,18 @@ void fs_forget(struct fs *fs, uint64_t id, uint64_t n)
 	inode_forget(fs, id, n);
 }
 
+int fs_remember(struct fs *fs, uint64_t id)
+{
+	struct inode *in;
+	int rc = inode_get(fs, id, &in);
+
+	if (rc == 0) {
+		inode_add_lookup(fs, in);
+		inode_put(fs, in);
+	}
+	return rc;
+}
+
 ssize_t fs_readlink(struct fs *fs, uint64_t id, char *buf, size_t size)
 {
 	struct inode *in;

@@ -24,7 +24,7 @@ static int is_below(struct fs *fs, const struct inode *dir, const struct inode *
 		struct inode *in;
 		int rc;
 
-		if (ino == PMFS_INO_ROOT)
+		if (ino == PMFS_INO_ROOT || ino == atomic_load(&dir->vol->hidden))
 			return 0;
 		/* A ring of parents in a bad image: the mark moves ahead in growing steps until it
 		 * lies on the ring. */

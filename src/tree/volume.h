@@ -44,6 +44,7 @@ struct volume {
 	struct ptab inodes;				      /* guarded by lock */
 	uint64_t next_ino, free_ino, inodes_used, data_pages; /* guarded by lock */
 
+	_Atomic uint64_t hidden; /* number of the hidden directory, 0: none; is set once */
 	_Atomic bool stuck; /* the reclaimer has met damage */
 	/* Cached inodes and running walks; a dying volume is reclaimed at 0. */
 	_Atomic uint32_t users;
