@@ -346,6 +346,8 @@ static void views_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, con
 
 	if (!control_is_view(ino) || control_is_alias(ino))
 		fuse_reply_err(req, EACCES);
+	else if (!strcmp(name, FS_RINGLOG))
+		fuse_reply_err(req, EOPNOTSUPP);
 	else
 		reply_result(req, fs_setxattr(ct->fr->fs, ino, name, value, size, flags));
 }

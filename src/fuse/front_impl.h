@@ -210,6 +210,18 @@ void notify_free(struct notify *nt); /* notify_stop() included */
 /* Any thread, also a handler.  Attributes alone: off -1.  len 0: to the end. */
 void notify_inval(struct notify *nt, fuse_ino_t ino, off_t off, off_t len);
 
+/*
+ * A WRITE of a ring log of len bytes at off went elsewhere: what the kernel has from `from` on is
+ * wrong.  Makes it forget that and answers the request, which the caller must not touch again.
+ */
+void notify_moved_write(struct notify *nt, fuse_req_t req, fuse_ino_t ino, off_t off, size_t len,
+			size_t written, uint64_t from);
+/*
+ * Before attributes are told: wait until the kernel has forgotten what was wrong, so that nobody
+ * looks for the new end in an old page.  Not for ever: it may need the thread that waits.
+ */
+void notify_wait(struct notify *nt, fuse_ino_t ino);
+
 /* ---- mount.c ---- */
 /* Mount a session.  On error text says what for a person. */
 int mount_session(struct fuse_session *se, const char *mountpoint, char text[256]);

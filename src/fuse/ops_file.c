@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Requests about contents. */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/fs.h>
 #include <stdlib.h>
 #include <string.h>
@@ -121,6 +122,7 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 {
 	struct front *fr = request_begin(req, OP_WRITE);
 	const uint64_t id = node_of(fr, ino);
+	struct fs_written how = {.append = fi->flags & O_APPEND};
 	bool privileged = false;
 	unsigned flags = 0;
 	ssize_t n;
@@ -137,13 +139,22 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 	}
 	if (fi->writepage)
 		flags |= FS_WRITE_CACHED;
-	n = fs_write(fr->fs, id, (uint64_t)off, buf, size, flags);
+	n = fs_write_at(fr->fs, id, (uint64_t)off, buf, size, flags, &how);
 	if (n < 0 || (size_t)n < size)
 		/* The page cache has what the file has not. */
 		notify_inval(fr->notify, ino, off, (off_t)size);
 	else if (privileged)
 		/* The kernel takes the mode from its cache when it executes the file. */
 		notify_inval(fr->notify, ino, -1, 0);
+	if (how.cut || how.at != (uint64_t)off) {
+		/* A ring log: what the kernel has cached is wrong, and the place it wrote to. */
+		if (n >= 0) {
+			notify_moved_write(fr->notify, req, ino, off, size, (size_t)n,
+					   how.cut ? 0 : how.at);
+			return;
+		}
+		notify_inval(fr->notify, ino, 0, 0);
+	}
 	if (n < 0)
 		request_fail(req, OP_WRITE, (int)n);
 	else

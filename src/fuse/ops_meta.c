@@ -57,6 +57,7 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 		fuse_reply_attr(req, &st, virtual_timeout(ino));
 		return;
 	}
+	notify_wait(fr->notify, ino);
 	rc = fs_getattr(fr->fs, node_of(fr, ino), &a);
 	if (rc)
 		request_fail(req, OP_GETATTR, rc);
@@ -85,6 +86,7 @@ static void op_statx(fuse_req_t req, fuse_ino_t ino, int flags, int mask, struct
 		virtual_stat(fr, ino, &st);
 		a.btime = st.st_mtim;
 	} else {
+		notify_wait(fr->notify, ino);
 		rc = fs_getattr(fr->fs, node_of(fr, ino), &a);
 		if (!rc)
 			attr_to_stat(fr, &a, &st);
@@ -373,6 +375,7 @@ static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const 
 			size_t size, int flags)
 {
 	struct front *fr = request_begin(req, OP_SETXATTR);
+	const bool ringlog = !strcmp(name, FS_RINGLOG);
 	int rc;
 
 	if (fr->cfg.no_xattr) {
@@ -381,8 +384,15 @@ static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const 
 	}
 	if (setxattr_kills_sgid(req, node_of(fr, ino), name))
 		flags |= FS_XATTR_KILL_SGID;
-	rc = is_virtual(ino) ? -EROFS
-			     : fs_setxattr(fr->fs, node_of(fr, ino), name, value, size, flags);
+	rc = is_virtual(ino) ? -EROFS : 0;
+	/* With the writeback cache it is the kernel that says how long a file is. */
+	if (!rc && ringlog && atomic_load(&fr->writeback))
+		rc = -EOPNOTSUPP;
+	if (!rc)
+		rc = fs_setxattr(fr->fs, node_of(fr, ino), name, value, size, flags);
+	/* The beginning of what was there may have been cut off. */
+	if (!rc && ringlog)
+		notify_inval(fr->notify, ino, 0, 0);
 	if (rc == -EOPNOTSUPP)
 		request_refuse(req, rc);
 	else

@@ -421,9 +421,14 @@ static int grow(struct fs *fs, struct inode *in, uint64_t size)
 
 int file_set_size(struct fs *fs, struct inode *in, uint64_t size)
 {
+	int rc;
+
 	rw_assert_wrheld(&in->lock);
 	if (size > PMFS_MAX_FILE_SIZE)
 		return -EFBIG;
+	rc = ringlog_room(in, size);
+	if (rc)
+		return rc;
 	return size < in->size ? shrink(fs, in, size) : grow(fs, in, size);
 }
 
@@ -540,7 +545,7 @@ static enum frame_class has_room(struct fs *fs, struct inode *in, uint64_t off, 
 }
 
 /* In as many transactions as it takes; when space is short in smaller ones. */
-static ssize_t write_locked(struct fs *fs, struct inode *in, uint64_t off, const uint8_t *buf,
+ssize_t file_write(struct fs *fs, struct inode *in, uint64_t off, const uint8_t *buf,
 			    size_t len, unsigned flags)
 {
 	enum frame_class cls = FRAME_NORMAL;
@@ -580,14 +585,16 @@ static ssize_t write_locked(struct fs *fs, struct inode *in, uint64_t off, const
 	return done ? (ssize_t)done : n;
 }
 
-ssize_t fs_write(struct fs *fs, uint64_t id, uint64_t off, const void *buf, size_t len,
-		 unsigned flags)
+ssize_t fs_write_at(struct fs *fs, uint64_t id, uint64_t off, const void *buf, size_t len,
+		    unsigned flags, struct fs_written *how)
 {
 	struct inode *in;
 	ssize_t n;
 
 	if (flags & ~(FS_WRITE_KILL_PRIV | FS_WRITE_CACHED))
 		return -EINVAL;
+	how->at = off;
+	how->cut = false;
 	n = inode_get_writable(fs, id, &in);
 	if (n)
 		return n;
@@ -598,10 +605,22 @@ ssize_t fs_write(struct fs *fs, uint64_t id, uint64_t off, const void *buf, size
 	if (!n && len && off >= PMFS_MAX_FILE_SIZE)
 		n = -EFBIG;
 	if (!n && len)
-		n = write_locked(fs, in, off, buf, MIN(len, PMFS_MAX_FILE_SIZE - off), flags);
+		len = MIN(len, PMFS_MAX_FILE_SIZE - off);
+	if (!n && len && (in->flags & PMFS_INODE_RINGLOG))
+		n = ringlog_write(fs, in, off, buf, len, flags, how);
+	else if (!n && len)
+		n = file_write(fs, in, off, buf, len, flags & FS_WRITE_KILL_PRIV);
 	rw_unlock(&in->lock);
 	inode_put(fs, in);
 	return n;
+}
+
+ssize_t fs_write(struct fs *fs, uint64_t id, uint64_t off, const void *buf, size_t len,
+		 unsigned flags)
+{
+	struct fs_written how = {0};
+
+	return fs_write_at(fs, id, off, buf, len, flags, &how);
 }
 
 int file_set_contents(struct txn *tx, struct inode *in, const void *buf, size_t len)
@@ -671,7 +690,7 @@ static int space_for(struct fs *fs, struct inode *in, pgno_t first, pgno_t end)
 static int write_zeros(struct fs *fs, struct inode *in, uint64_t off, uint64_t len, unsigned flags)
 {
 	while (len) {
-		const ssize_t n = write_locked(fs, in, off, NULL,
+		const ssize_t n = file_write(fs, in, off, NULL,
 					       MIN(len, (uint64_t)STEP_PAGES * PAGE), flags);
 
 		if (n < 0)
@@ -866,6 +885,8 @@ int fs_fallocate(struct fs *fs, uint64_t id, int mode, uint64_t off, uint64_t le
 	rw_wrlock(&in->lock);
 	before = in->mtime;
 	rc = check_regular(in);
+	if (!rc && !(mode & FALLOC_FL_PUNCH_HOLE))
+		rc = ringlog_room(in, off + len);
 	if (!rc)
 		rc = inode_changeable(in, !(mode & ~FALLOC_FL_KEEP_SIZE));
 	if (!rc)
@@ -897,7 +918,7 @@ static ssize_t copy_bytes(struct copy *c, uint64_t from, uint64_t to, size_t len
 	n = read_bytes(c->from, from, c->buf, MIN(len, COPY_BYTES));
 	if (n <= 0)
 		return n;
-	return write_locked(c->fs, c->to, to, c->buf, (size_t)n, 0);
+	return file_write(c->fs, c->to, to, c->buf, (size_t)n, 0);
 }
 
 /* Let the target point at the first of these pages, as many as can be had.  tx: open. */
@@ -1014,6 +1035,9 @@ static ssize_t copy_locked(struct copy *c, uint64_t from, uint64_t to, uint64_t 
 	len = MIN(MIN(len, COPY_MAX), c->from->size - from);
 	if (!range_fits(to, len, PMFS_MAX_FILE_SIZE))
 		return -EFBIG;
+	n = ringlog_room(c->to, to + len);
+	if (n)
+		return n;
 	if (c->from == c->to && from < to + len && to < from + len)
 		return -EINVAL;
 	if (to + len > c->to->size) {

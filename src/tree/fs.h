@@ -182,6 +182,23 @@ ssize_t fs_read(struct fs *fs, uint64_t id, uint64_t off, void *buf, size_t len)
 /* All of it, or as much as fits (-ENOSPC only when nothing did).  -EFBIG. */
 ssize_t fs_write(struct fs *fs, uint64_t id, uint64_t off, const void *buf, size_t len,
 		 unsigned flags);
+/*
+ * A file with this attribute is a ring log: its value, a size as "64M", is one that the file never
+ * passes.  A write that would, first cuts off the beginning; one at the end or beyond it is an
+ * append.  Truncations and the like beyond it are -EFBIG.  The second, read-only, is the number of
+ * bytes that were ever cut off.
+ */
+#define FS_RINGLOG "user.pmfs.ringlog"
+#define FS_RINGLOG_CUT "user.pmfs.ringlog.cut"
+#define FS_RINGLOG_MIN (UINT64_C(64) << 10)
+#define FS_RINGLOG_MAX (UINT64_C(16) << 30)
+struct fs_written {
+	bool append; /* in: at the end, if it is a ring log */
+	uint64_t at; /* out: where it went */
+	bool cut;    /* out: the beginning was cut off */
+};
+ssize_t fs_write_at(struct fs *fs, uint64_t id, uint64_t off, const void *buf, size_t len,
+		    unsigned flags, struct fs_written *how);
 /* mode: 0, FALLOC_FL_KEEP_SIZE, and PUNCH_HOLE or ZERO_RANGE with them as fallocate(2) allows.  A
  * reserved page is a page of zeros with a frame of its own. */
 int fs_fallocate(struct fs *fs, uint64_t id, int mode, uint64_t off, uint64_t len);

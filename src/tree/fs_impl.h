@@ -49,6 +49,22 @@ uint64_t inode_kill_cost(struct inode *in);
 /* Finish a truncation that a crash or a full image cut short (PMFS_INODE_STALE). Lock held
  * exclusively, no transaction open. */
 int file_trim(struct fs *fs, struct inode *in);
+/*
+ * Write into a regular file.  Returns bytes.  flags: FS_WRITE_KILL_PRIV.  Locks: exclusive, no
+ * transaction.
+ */
+ssize_t file_write(struct fs *fs, struct inode *in, uint64_t off, const uint8_t *buf, size_t len,
+		   unsigned flags);
+/* ---- ringlog.c; locks as file_write() */
+ssize_t ringlog_write(struct fs *fs, struct inode *in, uint64_t off, const uint8_t *buf, size_t len,
+		      unsigned flags, struct fs_written *out);
+/* May a file reach to this byte?  -EFBIG. */
+int ringlog_room(struct inode *in, uint64_t end);
+/* Cut off what is too much for this limit. */
+int ringlog_fit(struct fs *fs, struct inode *in, uint64_t limit);
+/* The value of the attribute.  -EINVAL. */
+int ringlog_parse(const void *value, size_t len, uint64_t *limit);
+/* ---- file.c */
 /* Set the size of a regular file (lock held exclusively, no transaction open: big truncations take
  * several). */
 int file_set_size(struct fs *fs, struct inode *in, uint64_t size);

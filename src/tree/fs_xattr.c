@@ -114,15 +114,32 @@ static int acl_change_check(const struct inode *in, const struct attr_change *ch
 	return acl_check(ch->value, ch->len);
 }
 
+/* Before it becomes a ring log. */
+static int make_ringlog(struct fs *fs, struct inode *in, const struct attr_change *ch)
+{
+	uint64_t limit;
+	int rc;
+
+	if (!S_ISREG(in->mode))
+		return -EINVAL;
+	rc = ringlog_parse(ch->value, ch->len, &limit);
+	return rc ? rc : ringlog_fit(fs, in, limit);
+}
+
 static int change_locked(struct fs *fs, struct inode *in, const struct attr_change *ch)
 {
 	const bool acl = acl_name(ch->name);
+	const bool ringlog = !strcmp(ch->name, FS_RINGLOG);
 	struct txn tx;
-	int rc, rc2;
+	int rc = 0, rc2;
 
+	if (!strcmp(ch->name, FS_RINGLOG_CUT))
+		return -EPERM;
 	rc = inode_changeable(in, false);
 	if (!rc && acl)
 		rc = acl_change_check(in, ch);
+	if (!rc && ringlog && !ch->remove)
+		rc = make_ringlog(fs, in, ch);
 	if (rc)
 		return rc;
 	rc = txn_begin(fs->st, &tx, ch->remove ? FRAME_FREEING : FRAME_NORMAL,
@@ -139,6 +156,9 @@ static int change_locked(struct fs *fs, struct inode *in, const struct attr_chan
 			rc = xattr_set(&tx, in, ch->name, ch->value, ch->len, ch->flags);
 		if (rc == 0)
 			now(&in->ctime);
+		if (rc == 0 && ringlog)
+			in->flags = ch->remove ? in->flags & ~PMFS_INODE_RINGLOG
+					       : in->flags | PMFS_INODE_RINGLOG;
 		rc2 = itable_store(&tx, in);
 		rc = rc ? rc : rc2;
 	}
