@@ -7,12 +7,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/bits.h"
 #include "base/units.h"
 #include "cmd/progress.h"
+#include "cmd/ring.h"
 #include "cmd/tool.h"
 #include "ctl/show.h"
 
@@ -24,6 +26,10 @@ static const char usage_text[] =
 	"       pmfs-ctl dedup DIR wait [--progress=auto|bar|json|none]\n"
 	"       pmfs-ctl dedup DIR status|pause|resume\n"
 	"       pmfs-ctl sync DIR               a commit, now\n"
+	"       pmfs-ctl info PATH              what a file is made of\n"
+	"       pmfs-ctl ring create [--size SIZE] [--multi] PATH\n"
+	"       pmfs-ctl ring create --log [--size SIZE] PATH\n"
+	"       pmfs-ctl ring stat PATH         make and look at rings and ring logs\n"
 	"\n"
 	"DIR is any path in a mount.\n"
 	"\n"
@@ -84,6 +90,40 @@ static int run_df(struct cli *cli, int argc, char **argv)
 static int run_sync(struct cli *cli, int argc, char **argv)
 {
 	return simple(cli, argc, argv, "sync", NULL);
+}
+
+/* ------------------------------------------------------------------ info */
+
+static int run_info(struct cli *cli, int argc, char **argv)
+{
+	struct stat st, top;
+	struct client c;
+	int status = tool_no_options(cli, argc, argv);
+
+	if (status)
+		return status;
+	if (argc - optind != 1)
+		return cli_usage(cli,
+				 argc == optind ? "PATH is missing" : "there are too many operands");
+	status = tool_open(cli, &c, argv[optind]);
+	if (!status && (stat(argv[optind], &st) || stat(c.dir, &top)))
+		status = cli_fail(cli, (int)outcome_of_errno(-errno), "can't look at %s: %s",
+				  argv[optind], strerror(errno));
+	if (!status && !S_ISREG(st.st_mode))
+		status = cli_fail(cli, OUTCOME_FAILED, "%s is no regular file", argv[optind]);
+	if (!status)
+		status = tool_ask(cli, &c, "file.info",
+				  json_pack("{s:I, s:b}", "ino", (json_int_t)st.st_ino, "files",
+					    st.st_dev != top.st_dev),
+				  NULL, NULL);
+	if (!status) {
+		json_object_set_new(c.data, "path", json_string(argv[optind]));
+		if (!cli->json && !cli->quiet)
+			show_info(stdout, c.data);
+		status = cli_done(cli, json_incref(c.data));
+	}
+	client_close(&c);
+	return status;
 }
 
 /* ------------------------------------------------------------------ stats */
@@ -260,8 +300,9 @@ int main(int argc, char **argv)
 		{"stats", run_stats, usage_text},
 		{"dedup", run_dedup, usage_text},
 		{"sync", run_sync, usage_text},
+		{"info", run_info, usage_text},
+		{"ring", ring_run, usage_text},
 		{"du", NULL, NULL},
-		{"info", NULL, NULL},
 		{"compact", NULL, NULL},
 		{"trim", NULL, NULL},
 		{"resize", NULL, NULL},
@@ -270,7 +311,6 @@ int main(int argc, char **argv)
 		{"set", NULL, NULL},
 		{"top", NULL, NULL},
 		{"map", NULL, NULL},
-		{"ring", NULL, NULL},
 		{"bench", NULL, NULL},
 	};
 	struct cli cli;

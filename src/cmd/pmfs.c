@@ -92,6 +92,14 @@ static void host_snapshot_gone(void *arg, const char *name, uint64_t root_id)
 	front_snapshot_gone(((struct daemon *)arg)->front, name, root_id);
 }
 
+static bool host_passthrough(void *arg)
+{
+	struct front_info info;
+
+	front_info(((struct daemon *)arg)->front, &info);
+	return info.passthrough;
+}
+
 static int host_allowed(void *arg, uint32_t uid)
 {
 	(void)arg;
@@ -343,6 +351,7 @@ static int run_front(struct daemon *d)
 		.flush = host_flush,
 		.snapshot_gone = host_snapshot_gone,
 		.report = host_report,
+		.passthrough = host_passthrough,
 		.allowed = host_allowed,
 	};
 	rc = server_start(&d->server, &d->host, d->rundir.fd, d->mo.allow_other);

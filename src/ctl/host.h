@@ -5,6 +5,7 @@
 #ifndef PMFS_CTL_HOST_H
 #define PMFS_CTL_HOST_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <jansson.h>
@@ -26,6 +27,8 @@ struct ctl_host {
 	void (*snapshot_gone)(void *arg, const char *name, uint64_t root_id);
 	/* Adds to a status report: "features" {passthrough, io_uring, libfuse, kernel, …}, "requests" {by operation}, "errors". */
 	int (*report)(void *arg, json_t *into);
+	/* Are views served from their memory by the kernel?  May be NULL. */
+	bool (*passthrough)(void *arg);
 	/* May this peer ask for changes?  0 or -EPERM. */
 	int (*allowed)(void *arg, uint32_t uid);
 };

@@ -51,6 +51,29 @@ static void size_row(FILE *f, const char *name, uint64_t bytes, const char *note
 	    note);
 }
 
+void show_info(FILE *f, const json_t *info)
+{
+	static const char *const rows[][2] = {
+		{"pages", "pages"},	   {"holes", "holes"},
+		{"frames", "frames"},	   {"shared pages", "shared_pages"},
+		{"page table", "table_pages"},
+	};
+	const json_t *memory = json_object_get(info, "memory");
+
+	fprintf(f, "%-15s %s\n", "kind", json_string_value(json_object_get(info, "kind")));
+	size_row(f, "size", number(info, "size_bytes"), "");
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		fprintf(f, "%-15s %llu\n", rows[i][0],
+			(unsigned long long)number(info, rows[i][1]));
+	if (!json_is_object(memory))
+		return;
+	size_row(f, "in memory", number(memory, "bytes"), "");
+	fprintf(f, "%-15s %s\n", "served by",
+		json_is_true(json_object_get(memory, "passthrough")) ?
+			"passthrough: the alias sees every store at once" :
+			"the page cache: the alias sees stores after msync(2), writes at once");
+}
+
 void show_df(FILE *f, const json_t *df)
 {
 	uint64_t total = number(df, "frames_total"), used = number(df, "frames_used");

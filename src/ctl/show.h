@@ -12,6 +12,7 @@
 
 void show_df(FILE *f, const json_t *df);
 void show_status(FILE *f, const json_t *status);
+void show_info(FILE *f, const json_t *info);
 void show_dedup(FILE *f, const json_t *dedup);
 void show_metrics(FILE *f, const json_t *status);
 /* Counters; with an earlier status, what was added since, per second. */

@@ -41,7 +41,7 @@ static bool is_file(fuse_ino_t ino)
 static void control_stat(fuse_ino_t ino, struct stat *st)
 {
 	memset(st, 0, sizeof(*st));
-	st->st_ino = ino;
+	st->st_ino = control_st_ino(ino);
 	st->st_uid = geteuid();
 	st->st_gid = getegid();
 	st->st_nlink = ino == FUSE_ROOT_ID ? 4 : 1;

@@ -65,6 +65,12 @@ static inline bool control_is_alias(fuse_ino_t ino)
 	return ino & CONTROL_ALIAS_BIT;
 }
 
+/* What stat(2) says; views have their file's number, and aliases that with another bit. */
+static inline uint64_t control_st_ino(fuse_ino_t ino)
+{
+	return ino | UINT64_C(1) << 61;
+}
+
 static inline bool control_is_dir(fuse_ino_t ino)
 {
 	return ino == FUSE_ROOT_ID || ino == CONTROL_VIEWS || ino == CONTROL_ALIAS;

@@ -226,7 +226,7 @@ int views_dir_stat(struct control *ct, fuse_ino_t ino, struct stat *st)
 	if (rc)
 		return rc;
 	attr_to_stat(ct->fr, &a, st);
-	st->st_ino = ino;
+	st->st_ino = control_st_ino(ino);
 	if (ino == CONTROL_ALIAS)
 		st->st_mode = S_IFDIR | 0555;
 	return 0;
@@ -438,7 +438,7 @@ static int list_entry(void *arg, const struct fs_dirent *de)
 	size_t need;
 
 	if (S_ISDIR(st.st_mode))
-		st.st_ino = ls->alias ? CONTROL_ALIAS : CONTROL_VIEWS;
+		st.st_ino = control_st_ino(ls->alias ? CONTROL_ALIAS : CONTROL_VIEWS);
 	else if (ls->alias)
 		st.st_ino |= UINT64_C(1) << 62;
 	need = fuse_add_direntry(ls->req, ls->buf + ls->used, room, de->name, &st, (off_t)de->next);

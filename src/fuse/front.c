@@ -389,6 +389,8 @@ int front_new(struct front **out, const struct front_config *cfg, char text[256]
 		rc = pool_new(&fr->pool, POOL_THREADS);
 	if (!rc)
 		rc = notify_new(&fr->notify, fr, fr->se);
+	if (!rc)
+		rc = notify_new(&fr->moved, fr, fr->se);
 	if (rc)
 		goto fail;
 	if (fr->cfg.runtime_dir) {
@@ -565,6 +567,7 @@ void front_free(struct front *fr)
 {
 	if (!fr)
 		return;
+	notify_free(fr->moved);
 	notify_free(fr->notify);
 	pool_free(fr->pool);
 	control_free(fr->control);

@@ -98,6 +98,7 @@ struct front {
 	uint64_t root;		 /* node id of the live root; set once */
 	struct fuse_session *se; /* set once */
 	struct loop *loop;	 /* of the classic device; NULL: libfuse's loop, and its rings */
+	struct notify *moved; /* for notify_moved_write(); set once */
 	struct notify *notify;	 /* set once */
 	struct pool *pool;	 /* long work with io_uring; NULL without */
 	struct control *control; /* NULL: none */

@@ -24,6 +24,7 @@ struct note {
 	fuse_req_t req;
 	size_t written;
 	uint64_t from;
+	bool awaited; /* notify_wait() waits for it */
 };
 
 struct notify {
@@ -33,7 +34,7 @@ struct notify {
 	struct cond work;
 	struct note *head, **tail;  /* guarded by lock */
 	const struct note *sending; /* guarded by lock */
-	_Atomic unsigned writes;    /* notes with a request */
+	_Atomic unsigned awaited;   /* notes that somebody may wait for */
 	struct cond sent;	    /* one of them was */
 	bool ending;		    /* guarded by lock */
 	bool joined;		    /* one thread */
@@ -61,10 +62,13 @@ static void reply_write(const struct notify *nt, const struct note *n)
 		fuse_reply_write(n->req, n->written);
 }
 
+static bool add(struct notify *nt, const struct note *what);
+
 static void note_send(const struct notify *nt, const struct note *n)
 {
 	const off_t start = (off_t)ALIGN_DOWN((uint64_t)n->off, PAGE);
 	const off_t end = (off_t)ALIGN_UP((uint64_t)n->off + (uint64_t)n->len, PAGE);
+	struct note rest;
 
 	if (!n->req) {
 		inval(nt, n->ino, n->off, n->len);
@@ -74,8 +78,9 @@ static void note_send(const struct notify *nt, const struct note *n)
 	if ((off_t)n->from < start)
 		inval(nt, n->ino, (off_t)n->from, start - (off_t)n->from);
 	inval(nt, n->ino, end, 0);
+	rest = (struct note){.ino = n->ino, .off = start, .len = end - start, .awaited = true};
 	reply_write(nt, n);
-	inval(nt, n->ino, start, end - start);
+	add(nt->fr->notify, &rest);
 }
 
 static void *notify_main(void *arg)
@@ -98,8 +103,8 @@ static void *notify_main(void *arg)
 		note_send(nt, n);
 		mutex_lock(&nt->lock);
 		nt->sending = NULL;
-		if (n->req) {
-			atomic_fetch_sub(&nt->writes, 1);
+		if (n->awaited) {
+			atomic_fetch_sub(&nt->awaited, 1);
 			cond_broadcast(&nt->sent);
 		}
 		free(n);
@@ -179,8 +184,8 @@ static bool add(struct notify *nt, const struct note *what)
 	if (!nt->ending) {
 		*nt->tail = n;
 		nt->tail = &n->next;
-		if (n->req)
-			atomic_fetch_add(&nt->writes, 1);
+		if (n->awaited)
+			atomic_fetch_add(&nt->awaited, 1);
 		added = true;
 		cond_signal(&nt->work);
 	}
@@ -205,7 +210,8 @@ void notify_moved_write(struct notify *nt, fuse_req_t req, fuse_ino_t ino, off_t
 			       .len = (off_t)len,
 			       .req = req,
 			       .written = written,
-			       .from = from};
+			       .from = from,
+			       .awaited = true};
 
 	if (!add(nt, &n))
 		reply_write(nt, &n);
@@ -214,10 +220,10 @@ void notify_moved_write(struct notify *nt, fuse_req_t req, fuse_ino_t ino, off_t
 /* Locks: nt->lock held. */
 static bool is_pending(const struct notify *nt, fuse_ino_t ino)
 {
-	if (nt->sending && nt->sending->req && nt->sending->ino == ino)
+	if (nt->sending && nt->sending->awaited && nt->sending->ino == ino)
 		return true;
 	for (const struct note *n = nt->head; n; n = n->next)
-		if (n->req && n->ino == ino)
+		if (n->awaited && n->ino == ino)
 			return true;
 	return false;
 }
@@ -226,7 +232,7 @@ void notify_wait(struct notify *nt, fuse_ino_t ino)
 {
 	int rc = 0;
 
-	if (!atomic_load(&nt->writes))
+	if (!atomic_load(&nt->awaited))
 		return;
 	mutex_lock(&nt->lock);
 	while (!rc && !nt->ending && is_pending(nt, ino))

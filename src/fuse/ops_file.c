@@ -149,7 +149,7 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 	if (how.cut || how.at != (uint64_t)off) {
 		/* A ring log: what the kernel has cached is wrong, and the place it wrote to. */
 		if (n >= 0) {
-			notify_moved_write(fr->notify, req, ino, off, size, (size_t)n,
+			notify_moved_write(fr->moved, req, ino, off, size, (size_t)n,
 					   how.cut ? 0 : how.at);
 			return;
 		}

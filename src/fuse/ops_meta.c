@@ -57,6 +57,7 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 		fuse_reply_attr(req, &st, virtual_timeout(ino));
 		return;
 	}
+	notify_wait(fr->moved, ino);
 	notify_wait(fr->notify, ino);
 	rc = fs_getattr(fr->fs, node_of(fr, ino), &a);
 	if (rc)
@@ -86,6 +87,7 @@ static void op_statx(fuse_req_t req, fuse_ino_t ino, int flags, int mask, struct
 		virtual_stat(fr, ino, &st);
 		a.btime = st.st_mtim;
 	} else {
+		notify_wait(fr->moved, ino);
 		notify_wait(fr->notify, ino);
 		rc = fs_getattr(fr->fs, node_of(fr, ino), &a);
 		if (!rc)

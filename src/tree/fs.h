@@ -211,6 +211,18 @@ ssize_t fs_copy_range(struct fs *fs, uint64_t from, uint64_t from_off, uint64_t 
 int fs_fsync(struct fs *fs, uint64_t id, bool data_only);
 int fs_sync(struct fs *fs);
 
+/* What a regular file is made of.  Cost: its page table.  -EINVAL: another kind. */
+struct fs_file_info {
+	uint64_t size;
+	uint64_t pages;	       /* with contents */
+	uint64_t frames;       /* that hold these: fewer when some are equal, or all zeros */
+	uint64_t shared_pages; /* of these, those that another file or a snapshot has, too */
+	uint64_t table_pages;  /* of the page table */
+	bool is_inline;	       /* the contents are in the inode */
+	bool ring_log;
+};
+int fs_file_info(struct fs *fs, uint64_t id, struct fs_file_info *out);
+
 struct fs_statfs {
 	uint64_t blocks, free, available; /* 4 KiB; available: what ordinary writes can take */
 	uint64_t inodes, inodes_free;

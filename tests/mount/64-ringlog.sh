@@ -46,7 +46,7 @@ def base(p):
 # A model: all that was ever appended.
 class Model:
     def __init__(self, p, limit):
-        self.p, self.limit, self.all = p, limit, bytearray()
+        self.p, self.limit, self.all, self.cut_by_hand = p, limit, bytearray(), False
     def check(self, p=None):
         p = p or self.p
         size = os.stat(p).st_size
@@ -55,7 +55,7 @@ class Model:
         b = base(p)
         assert len(got) == size <= self.limit, (len(got), size)
         assert got == bytes(self.all[b:]), (b, len(got), len(self.all))
-        if len(self.all) > self.limit:
+        if len(self.all) > self.limit and not self.cut_by_hand:
             assert size >= self.limit // 2, size
 
 m = Model(path, limit)
@@ -103,6 +103,7 @@ m.check()
 
 # By hand it can be made shorter, and be written into.
 os.truncate(path, 1000)
+m.cut_by_hand = True
 m.all = m.all[:base(path) + 1000]
 m.check()
 fd = os.open(path, os.O_WRONLY)
