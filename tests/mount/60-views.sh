@@ -51,7 +51,7 @@ for step in range(400):
         model[off:off + n] = data
     elif op == 2:
         os.ftruncate(fd, off)
-        model = model[:off] + bytes(off - len(model))
+        model = model[:off] + bytes(max(0, off - len(model)))
     elif op == 3:
         os.posix_fallocate(fd, off, n)
         model += bytes(max(0, off + n - len(model)))
@@ -78,7 +78,7 @@ for step in range(400):
         assert other("sys.stdout.buffer.write(open(sys.argv[1], 'rb').read())", views + "model") == bytes(model)
         assert other("sys.stdout.buffer.write(open(sys.argv[1], 'rb').read())", alias + "model") == bytes(model)
 os.ftruncate(fd, SIZE)
-model = model[:SIZE] + bytes(SIZE - len(model))
+model = model[:SIZE] + bytes(max(0, SIZE - len(model)))
 with open(top + "/model", "wb") as f:
     f.write(model)
 
