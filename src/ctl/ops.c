@@ -496,8 +496,8 @@ static int op_file_info(struct ops_call *call)
 	const bool files = arg_bool(call, "files");
 	/* stat(2) shows numbers of the live tree without their volume, and aliases with a bit. */
 	const bool alias = files && (ino & UINT64_C(1) << 62);
-	const uint64_t number = ino & ~(UINT64_C(1) << 62);
-	const uint64_t id = number >> 48 ? number : (root >> 48 << 48) | number;
+	const uint64_t number = alias ? ino & ~(UINT64_C(1) << 62) : ino;
+	const uint64_t id = FS_INO(number) == number ? root - FS_INO(root) + number : number;
 	struct fs_file_info info;
 	json_t *memory = NULL;
 	uint64_t size, whole;

@@ -3,9 +3,9 @@
  * control.h - what the two modules of the control session share: control.c (the session, and files
  * with texts) and control_views.c (the directories `views` and `alias`).
  *
- * Node ids: the root 1, texts from 2 on, the two directories; a view has the id of its file in the
- * tree, its alias the same with CONTROL_ALIAS_BIT.  They are two inodes to the kernel: one can be
- * written, and each has a backing file of its own.
+ * Node ids: the root 1, texts from 2 on, the two directories; a view has the inode number of its
+ * file with CONTROL_VIEW_BIT, its alias that with CONTROL_ALIAS_BIT.  They are two inodes to the
+ * kernel: one can be written, and each has a backing file of its own.
  *
  *   D1  An inode is opened in one way at a time, with passthrough or through the page cache.
  *   D2  An alias through the page cache has pages of its own: who writes through the view makes the
@@ -19,6 +19,7 @@
 
 #define CONTROL_VIEWS	  ((fuse_ino_t)16)
 #define CONTROL_ALIAS	  ((fuse_ino_t)17)
+#define CONTROL_VIEW_BIT  (UINT64_C(1) << 62)
 #define CONTROL_ALIAS_BIT (UINT64_C(1) << 63)
 
 /* One way to see a view. */
@@ -57,7 +58,7 @@ struct control {
 
 static inline bool control_is_view(fuse_ino_t ino)
 {
-	return ino >> 48;
+	return ino & (CONTROL_VIEW_BIT | CONTROL_ALIAS_BIT);
 }
 
 static inline bool control_is_alias(fuse_ino_t ino)

@@ -27,9 +27,15 @@ static void reply_result(fuse_req_t req, int rc)
 	fuse_reply_err(req, -rc);
 }
 
-static uint64_t id_of(fuse_ino_t ino)
+/* The file of the tree: views and aliases are named by its inode number. */
+static uint64_t id_of(const struct control *ct, fuse_ino_t ino)
 {
-	return ino & ~CONTROL_ALIAS_BIT;
+	return views_dir(ct->views) - FS_INO(views_dir(ct->views)) + FS_INO(ino);
+}
+
+static fuse_ino_t alias_of(fuse_ino_t ino)
+{
+	return FS_INO(ino) | CONTROL_ALIAS_BIT;
 }
 
 /* ------------------------------------------------------------------ what the kernel knows */
@@ -62,11 +68,11 @@ static int node_learn(struct control *ct, fuse_ino_t ino, const char *name)
 	if (!fresh)
 		return -ENOMEM;
 	mutex_lock(&ct->lock);
-	nd = node_find_locked(ct, id_of(ino));
+	nd = node_find_locked(ct, id_of(ct, ino));
 	if (!nd) {
 		nd = fresh;
 		fresh = NULL;
-		nd->id = id_of(ino);
+		nd->id = id_of(ct, ino);
 		nd->idle_ms = now_ms();
 		nd->next = ct->nodes;
 		ct->nodes = nd;
@@ -84,7 +90,7 @@ static void node_forget(struct control *ct, fuse_ino_t ino, uint64_t n)
 	struct side *side;
 
 	mutex_lock(&ct->lock);
-	for (at = &ct->nodes; *at && (*at)->id != id_of(ino); at = &(*at)->next)
+	for (at = &ct->nodes; *at && (*at)->id != id_of(ct, ino); at = &(*at)->next)
 		;
 	if (*at) {
 		side = side_of(*at, ino);
@@ -98,7 +104,7 @@ static void node_forget(struct control *ct, fuse_ino_t ino, uint64_t n)
 	if (gone)
 		view_forgotten(ct->views, gone->id);
 	free(gone);
-	fs_forget(ct->fr->fs, id_of(ino), n);
+	fs_forget(ct->fr->fs, id_of(ct, ino), n);
 }
 
 /* It has another name now. */
@@ -195,10 +201,10 @@ static int view_stat(struct control *ct, fuse_ino_t ino, struct stat *st)
 	struct view *v;
 	int rc;
 
-	rc = fs_getattr(ct->fr->fs, id_of(ino), &a);
+	rc = fs_getattr(ct->fr->fs, id_of(ct, ino), &a);
 	if (rc)
 		return rc;
-	v = view_find(ct->views, id_of(ino));
+	v = view_find(ct->views, id_of(ct, ino));
 	if (v) {
 		rc = view_attr(v, &a);
 		view_put(v);
@@ -246,7 +252,7 @@ static void views_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int t
 		.mtime = st->st_mtim,
 		.ctime = st->st_ctim,
 	};
-	const uint64_t id = ino == CONTROL_VIEWS ? views_dir(ct->views) : id_of(ino);
+	const uint64_t id = ino == CONTROL_VIEWS ? views_dir(ct->views) : id_of(ct, ino);
 	struct view *v = NULL;
 	int rc = 0;
 
@@ -267,7 +273,7 @@ static void views_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int t
 	    (mask & (FS_SET_ATIME | FS_SET_MTIME | FS_SET_ATIME_NOW | FS_SET_MTIME_NOW)))
 		rc = view_set_times(v, mask, &set);
 	if (!rc && (mask & FS_SET_SIZE))
-		notify_inval(ct->notify, ino | CONTROL_ALIAS_BIT, 0, 0);
+		notify_inval(ct->notify, alias_of(ino), 0, 0);
 	if (v)
 		view_put(v);
 	if (!rc)
@@ -318,8 +324,8 @@ static void get_xattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t s
 			return;
 		}
 	}
-	n = name ? fs_getxattr(ct->fr->fs, id_of(ino), name, buf, size)
-		 : fs_listxattr(ct->fr->fs, id_of(ino), buf, size);
+	n = name ? fs_getxattr(ct->fr->fs, id_of(ct, ino), name, buf, size)
+		 : fs_listxattr(ct->fr->fs, id_of(ct, ino), buf, size);
 	if (n < 0)
 		reply_result(req, (int)n);
 	else if (size)
@@ -349,7 +355,8 @@ static void views_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, con
 	else if (!strcmp(name, FS_RINGLOG))
 		fuse_reply_err(req, EOPNOTSUPP);
 	else
-		reply_result(req, fs_setxattr(ct->fr->fs, ino, name, value, size, flags));
+		reply_result(req,
+			     fs_setxattr(ct->fr->fs, id_of(ct, ino), name, value, size, flags));
 }
 
 static void views_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
@@ -359,7 +366,7 @@ static void views_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 	if (!control_is_view(ino) || control_is_alias(ino))
 		fuse_reply_err(req, EACCES);
 	else
-		reply_result(req, fs_removexattr(ct->fr->fs, ino, name));
+		reply_result(req, fs_removexattr(ct->fr->fs, id_of(ct, ino), name));
 }
 
 /* ------------------------------------------------------------------ names */
@@ -369,7 +376,7 @@ static int make_entry(struct control *ct, fuse_ino_t dir, const char *name, stru
 		      struct fuse_entry_param *e)
 {
 	const bool alias = dir == CONTROL_ALIAS;
-	const fuse_ino_t ino = a->id | (alias ? CONTROL_ALIAS_BIT : 0);
+	const fuse_ino_t ino = FS_INO(a->id) | (alias ? CONTROL_ALIAS_BIT : CONTROL_VIEW_BIT);
 	struct view *v;
 	int rc;
 
@@ -582,7 +589,7 @@ static void side_open(fuse_req_t req, fuse_ino_t ino, const struct view *v,
 	struct side *side;
 
 	mutex_lock(&ct->lock);
-	side = side_of(node_find_locked(ct, id_of(ino)), ino);
+	side = side_of(node_find_locked(ct, id_of(ct, ino)), ino);
 #ifdef HAVE_STRUCT_FUSE_FILE_INFO_BACKING_ID
 	if (!side->opens && atomic_load(&ct->passthrough)) {
 		const int id = fuse_passthrough_open(
@@ -613,7 +620,7 @@ static void side_close(fuse_req_t req, fuse_ino_t ino)
 	struct side *side;
 
 	mutex_lock(&ct->lock);
-	nd = node_find_locked(ct, id_of(ino));
+	nd = node_find_locked(ct, id_of(ct, ino));
 	side = side_of(nd, ino);
 	nd->idle_ms = now_ms();
 	if (!--side->opens && side->backing) {
@@ -635,7 +642,7 @@ static int open_view(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 	if (control_is_alias(ino) && (writable || (fi->flags & O_TRUNC)))
 		return -EACCES;
-	rc = view_get(ct->views, id_of(ino), writable, &v);
+	rc = view_get(ct->views, id_of(ct, ino), writable, &v);
 	if (rc)
 		return rc;
 	side_open(req, ino, v, fi);
@@ -729,7 +736,7 @@ static void views_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t 
 	}
 	if ((size_t)n < size)
 		notify_inval(ct->notify, ino, off, (off_t)size);
-	notify_inval(ct->notify, ino | CONTROL_ALIAS_BIT, off, (off_t)size); /* D2 */
+	notify_inval(ct->notify, alias_of(ino), off, (off_t)size); /* D2 */
 	fuse_reply_write(req, (size_t)n);
 }
 
@@ -743,7 +750,7 @@ static void views_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off,
 		rc = view_fallocate((struct view *)(uintptr_t)fi->fh, mode, (uint64_t)off,
 				    (uint64_t)len);
 	if (!rc)
-		notify_inval(ct->notify, ino | CONTROL_ALIAS_BIT, off, len);
+		notify_inval(ct->notify, alias_of(ino), off, len);
 	reply_result(req, rc);
 }
 
@@ -770,7 +777,7 @@ static void views_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fus
 
 	(void)fi;
 	(void)datasync;
-	v = control_is_view(ino) ? view_find(ct->views, id_of(ino)) : NULL;
+	v = control_is_view(ino) ? view_find(ct->views, id_of(ct, ino)) : NULL;
 	if (v) {
 		rc = MIN(view_save(v), 0);
 		view_put(v);

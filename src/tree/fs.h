@@ -35,6 +35,8 @@ int fs_close(struct fs *fs);	/* the error of the last commit */
 void fs_abandon(struct fs *fs); /* as kill -9 would; tests */
 struct store *fs_store(struct fs *fs);
 bool fs_read_only(const struct fs *fs);
+/* The inode number in a node id. */
+#define FS_INO(id) ((uint64_t)(id) & ((UINT64_C(1) << 40) - 1))
 uint64_t fs_root(const struct fs *fs); /* node id of the live root */
 /*
  * Node id of the hidden directory of the volume that id is in, 0: it has none; needs no lookup.
