@@ -32,7 +32,7 @@
 extern "C" {
 #endif
 
-#define PMFS_RING_MAGIC        UINT64_C(0x676e6972736d6670) /* "pmfsring" on a little endian machine */
+#define PMFS_RING_MAGIC        UINT64_C(0x676e697273666d70) /* "pmfsring" on a little endian machine */
 #define PMFS_RING_VERSION      1u
 #define PMFS_RING_HEADER_BYTES 4096u
 #define PMFS_RING_SLOTS        56u /* of owners: 0 is the reader's, the others writers' */

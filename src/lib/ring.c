@@ -115,6 +115,17 @@ static int take_geometry(struct pmfs_ring *r)
 	return 0;
 }
 
+/*
+ * A file in a snapshot can be opened for writing by root, as the kernel does not ask the daemon then;
+ * stores to it would be lost without a word.  Writing what is there already brings out the error.
+ */
+static int check_writable(const struct pmfs_ring *r)
+{
+	const uint64_t magic = PMFS_RING_MAGIC;
+
+	return pwrite(r->fd, &magic, sizeof(magic), 0) == (ssize_t)sizeof(magic) ? 0 : -errno;
+}
+
 static int map_all(struct pmfs_ring *r, unsigned int flags)
 {
 	unsigned int map_flags = (r->writable ? PMFS_MAP_WRITE : 0) | (flags & PMFS_MAP_HUGE);
@@ -186,6 +197,8 @@ int pmfs_ring_open(const char *path, unsigned int flags, struct pmfs_ring **out)
 	r->writable = flags & (PMFS_RING_PRODUCER | PMFS_RING_CONSUMER);
 	r->fd = open(path, (r->writable ? O_RDWR : O_RDONLY) | O_CLOEXEC);
 	rc = r->fd < 0 ? -errno : take_geometry(r);
+	if (!rc && r->writable)
+		rc = check_writable(r);
 	if (!rc)
 		rc = map_all(r, flags);
 	if (!rc) {

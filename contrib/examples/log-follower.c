@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * log-follower FILE [LINES]: print what is appended to a file, LINES whole lines or without end.
+ * It needs no library.  A ring log cuts off its oldest part when it is full, and the file is then
+ * shorter than it was: what was read already is found again by its last bytes, and only what is new
+ * is printed.  When they are gone as well, lines were lost, and it says so.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* How many bytes are remembered, to find the place again. */
+#define TRAIL 4096u
+#define TRAIL_MIN 16u
+#define CHUNK 65536u
+
+struct follower {
+	int fd;
+	off_t at;            /* all before it is printed */
+	char trail[TRAIL];   /* the bytes just before it */
+	size_t trail_length;
+	unsigned long left;  /* lines to print; 0: no limit */
+	bool limited;
+};
+
+static void remember(struct follower *f, const char *bytes, size_t length)
+{
+	size_t keep;
+
+	if (length >= TRAIL) {
+		memcpy(f->trail, bytes + length - TRAIL, TRAIL);
+		f->trail_length = TRAIL;
+		return;
+	}
+	keep = f->trail_length + length > TRAIL ? TRAIL - length : f->trail_length;
+	memmove(f->trail, f->trail + f->trail_length - keep, keep);
+	memcpy(f->trail + keep, bytes, length);
+	f->trail_length = keep + length;
+}
+
+/* Where the bytes after the trail are now; -1: nowhere. */
+static off_t find_trail(const struct follower *f, off_t size)
+{
+	char *all = malloc((size_t)size + 1), *hit, *from;
+	off_t found = -1;
+	ssize_t have = all ? pread(f->fd, all, (size_t)size, 0) : -1;
+
+	from = all;
+	/* The last place where it is: lines may repeat. */
+	while (have > 0 && (hit = memmem(from, (size_t)(have - (from - all)), f->trail, f->trail_length))) {
+		found = (off_t)(hit - all) + (off_t)f->trail_length;
+		from = hit + 1;
+	}
+	/* Or the cut went through the trail, and what is left of that is the beginning. */
+	for (size_t k = f->trail_length; have > 0 && found < 0 && k >= TRAIL_MIN; k--) {
+		if (k <= (size_t)have && !memcmp(all, f->trail + f->trail_length - k, k))
+			found = (off_t)k;
+	}
+	free(all);
+	return found;
+}
+
+/* 1: enough. */
+static int print_new(struct follower *f)
+{
+	static char chunk[CHUNK];
+	struct stat st;
+	ssize_t n;
+
+	if (fstat(f->fd, &st))
+		return -errno;
+	if (st.st_size < f->at) {
+		off_t found = find_trail(f, st.st_size);
+
+		if (found < 0)
+			fprintf(stderr, "log-follower: lines were cut off before they were read\n");
+		f->at = found < 0 ? 0 : found;
+	}
+	while ((n = pread(f->fd, chunk, sizeof(chunk), f->at)) > 0) {
+		size_t use = (size_t)n;
+
+		if (f->limited) {
+			for (use = 0; use < (size_t)n && f->left; use++)
+				f->left -= chunk[use] == '\n';
+		}
+		fwrite(chunk, 1, use, stdout);
+		remember(f, chunk, use);
+		f->at += (off_t)use;
+		if (f->limited && !f->left)
+			break;
+	}
+	if (fflush(stdout))
+		return -errno;
+	return n < 0 ? -errno : f->limited && !f->left;
+}
+
+int main(int argc, char **argv)
+{
+	static struct follower f;
+	char events[4096];
+	int watch, rc;
+
+	if (argc < 2 || argc > 3) {
+		fprintf(stderr, "usage: log-follower FILE [LINES]\n");
+		return 2;
+	}
+	f.limited = argc == 3;
+	f.left = f.limited ? strtoul(argv[2], NULL, 10) : 0;
+	f.fd = open(argv[1], O_RDONLY | O_CLOEXEC);
+	watch = inotify_init1(IN_CLOEXEC);
+	/* The watch first, so that nothing appended after the first look is missed. */
+	if (f.fd < 0 || watch < 0 || inotify_add_watch(watch, argv[1], IN_MODIFY) < 0) {
+		fprintf(stderr, "log-follower: %s: %s\n", argv[1], strerror(errno));
+		return 1;
+	}
+	while (!(rc = print_new(&f))) {
+		if (read(watch, events, sizeof(events)) < 0 && errno != EINTR) {
+			rc = -errno;
+			break;
+		}
+	}
+	if (rc < 0)
+		fprintf(stderr, "log-follower: %s: %s\n", argv[1], strerror(-rc));
+	close(watch);
+	close(f.fd);
+	return rc < 0;
+}
