@@ -39,7 +39,7 @@ PMFS_API const char *pmfs_version(void);
 #define PMFS_MAP_LIVE   0x4u /* pmfs_map_private: the file may change beneath */
 #define PMFS_MAP_CREATE 0x8u /* pmfs_alias_open: make the file when it is not there */
 
-/* ------------------------------------------------------------------ rings: memory (pmfs_ring_map(3)) */
+/* --- rings: memory (pmfs_ring_map(3)) */
 
 /*
  * Map size bytes of fd from offset on twice in a row: base[i] and base[i + size] are one byte for
@@ -49,7 +49,7 @@ PMFS_API const char *pmfs_version(void);
 PMFS_API int pmfs_ring_map(int fd, uint64_t offset, size_t size, unsigned int flags, void **base);
 PMFS_API int pmfs_ring_unmap(void *base, size_t size);
 
-/* ------------------------------------------------------------------ rings: messages (pmfs_ring(3)) */
+/* --- rings: messages (pmfs_ring(3)) */
 
 struct pmfs_ring;
 
@@ -95,8 +95,8 @@ PMFS_API int pmfs_ring_trim(struct pmfs_ring *ring, size_t length);
 PMFS_API int pmfs_ring_commit(struct pmfs_ring *ring);
 PMFS_API int pmfs_ring_cancel(struct pmfs_ring *ring);
 /*
- * Until there is room for length bytes.  -EOWNERDEAD, once, when the consumer was killed; waiting on
- * is for the next consumer.  -EBUSY: something is reserved; commit it first.
+ * Until there is room for length bytes.  -EOWNERDEAD, once, when the consumer was killed; waiting
+ * on is for the next consumer.  -EBUSY: something is reserved; commit it first.
  */
 PMFS_API int pmfs_ring_wait_space(struct pmfs_ring *ring, size_t length, int64_t timeout_ns);
 /* Reserve, copy, commit; waits for room. */
@@ -114,8 +114,8 @@ PMFS_API int pmfs_ring_release(struct pmfs_ring *ring);
 /* Peek from the first message that was not released again. */
 PMFS_API int pmfs_ring_rewind(struct pmfs_ring *ring);
 /*
- * Until pmfs_ring_peek has a message.  -EOWNERDEAD, once for each, when a producer was killed and all
- * that it had published has been peeked at; waiting on is for the next producer.
+ * Until pmfs_ring_peek has a message.  -EOWNERDEAD, once for each, when a producer was killed and
+ * all that it had published has been peeked at; waiting on is for the next producer.
  */
 PMFS_API int pmfs_ring_wait_data(struct pmfs_ring *ring, int64_t timeout_ns);
 /*
@@ -141,7 +141,7 @@ struct pmfs_ring_info {
 };
 PMFS_API int pmfs_ring_stat(struct pmfs_ring *ring, struct pmfs_ring_info *info);
 
-/* ------------------------------------------------------------------ alias pairs (pmfs_alias(3)) */
+/* --- alias pairs (pmfs_alias(3)) */
 
 struct pmfs_alias;
 
@@ -161,26 +161,27 @@ PMFS_API size_t pmfs_alias_size(const struct pmfs_alias *alias);
 /* msync(2) and fsync(2). */
 PMFS_API int pmfs_alias_sync(struct pmfs_alias *alias);
 
-/* ------------------------------------------------------------------ private views (pmfs_map_private(3)) */
+/* --- private views (pmfs_map_private(3)) */
 
 /*
  * Map length bytes (0: up to the end) from offset on, copy-on-write: stores stay in this process,
  * and the kernel copies a page when it is first stored to.
  *
- * Pages that were not stored to follow the file.  So path must be in a snapshot, DIR/.snapshots/NAME/...,
- * which does not change; -ESTALE when it is not, unless PMFS_MAP_LIVE says that this is known.  The
- * snapshot must not be deleted before the view is unmapped.  flags: PMFS_MAP_LIVE, PMFS_MAP_HUGE.
- * *mapped is what pmfs_unmap_private() wants.
+ * Pages that were not stored to follow the file.  So path must be in a snapshot,
+ * DIR/.snapshots/NAME/..., which does not change; -ESTALE when it is not, unless PMFS_MAP_LIVE says
+ * that this is known.  The snapshot must not be deleted before the view is unmapped.
+ * flags: PMFS_MAP_LIVE, PMFS_MAP_HUGE.  *mapped is what pmfs_unmap_private() wants.
  */
 PMFS_API int pmfs_map_private(const char *path, uint64_t offset, size_t length, unsigned int flags,
 			      void **address, size_t *mapped);
 PMFS_API int pmfs_unmap_private(void *address, size_t mapped);
 
-/* ------------------------------------------------------------------ snapshots (pmfs_snapshot(3)) */
+/* --- snapshots (pmfs_snapshot(3)) */
 
 /*
- * dir is any path in a mount.  -ENODEV: it is in none; -ENOTCONN: the daemon does not answer; -EPERM;
- * -ENOENT, -EEXIST, -ENOSPC, -EBUSY as their names say.  Thread-safe; each call talks to the daemon.
+ * dir is any path in a mount.  -ENODEV: it is in none; -ENOTCONN: the daemon does not answer;
+ * -EPERM, -ENOENT, -EEXIST, -ENOSPC, -EBUSY as their names say.  Thread-safe; each call talks to
+ * the daemon.
  */
 
 /* message may be NULL.  It has all that was written in the mount before the call. */
@@ -205,12 +206,12 @@ PMFS_API const struct pmfs_snapshot *pmfs_snapshot_get(const struct pmfs_snapsho
 						       size_t index);
 PMFS_API void pmfs_snapshot_list_free(struct pmfs_snapshot_list *list);
 
-/* ------------------------------------------------------------------ control (pmfs_control(3)) */
+/* --- control (pmfs_control(3)) */
 
 /*
- * One request to the daemon of the mount that dir is in: op and its arguments, a JSON object or NULL.
- * *reply is a JSON text, to be freed with free(3): what the daemon says as "data", or, when it
- * refuses, its "error" (also written on failure then; NULL when there was no answer).
+ * One request to the daemon of the mount that dir is in: op and its arguments, a JSON object or
+ * NULL.  *reply is a JSON text, to be freed with free(3): what the daemon says as "data", or, when
+ * it refuses, its "error" (also written on failure then; NULL when there was no answer).
  */
 PMFS_API int pmfs_control(const char *dir, const char *op, const char *args, char **reply);
 

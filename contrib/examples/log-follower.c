@@ -16,16 +16,16 @@
 #include <unistd.h>
 
 /* How many bytes are remembered, to find the place again. */
-#define TRAIL 4096u
+#define TRAIL	  4096u
 #define TRAIL_MIN 16u
-#define CHUNK 65536u
+#define CHUNK	  65536u
 
 struct follower {
 	int fd;
-	off_t at;            /* all before it is printed */
-	char trail[TRAIL];   /* the bytes just before it */
+	off_t at;	   /* all before it is printed */
+	char trail[TRAIL]; /* the bytes just before it */
 	size_t trail_length;
-	unsigned long left;  /* lines to print; 0: no limit */
+	unsigned long left; /* lines to print; 0: no limit */
 	bool limited;
 };
 
@@ -53,7 +53,8 @@ static off_t find_trail(const struct follower *f, off_t size)
 
 	from = all;
 	/* The last place where it is: lines may repeat. */
-	while (have > 0 && (hit = memmem(from, (size_t)(have - (from - all)), f->trail, f->trail_length))) {
+	while (have > 0 &&
+	       (hit = memmem(from, (size_t)(have - (from - all)), f->trail, f->trail_length))) {
 		found = (off_t)(hit - all) + (off_t)f->trail_length;
 		from = hit + 1;
 	}

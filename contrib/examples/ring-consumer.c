@@ -35,7 +35,8 @@ int main(int argc, char **argv)
 	for (;;) {
 		rc = pmfs_ring_wait_data(ring, PMFS_FOREVER);
 		if (rc == -EOWNERDEAD) {
-			fprintf(stderr, "ring-consumer: the producer was killed; waiting for the next\n");
+			fprintf(stderr,
+				"ring-consumer: the producer was killed; waiting for the next\n");
 			continue;
 		}
 		if (rc)

@@ -40,7 +40,8 @@ int main(int argc, char **argv)
 	if (rc)
 		return fail("can't open the ring", rc);
 	while ((length = getline(&line, &room, stdin)) > 0) {
-		/* A consumer that was killed may come again: what it has not released is still there. */
+		/* A consumer that was killed may come again: what it has not released is still
+		 * there. */
 		do
 			rc = pmfs_ring_write(ring, line, (size_t)length, PMFS_FOREVER);
 		while (rc == -EOWNERDEAD);

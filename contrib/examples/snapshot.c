@@ -49,7 +49,8 @@ int main(int argc, char **argv)
 	} else if (argc >= 4 && !strcmp(what, "ask")) {
 		rc = ask(argv[1], argv[3], argc > 4 ? argv[4] : NULL);
 	} else {
-		fprintf(stderr, "usage: snapshot DIR create NAME [MESSAGE] | delete NAME | list | ask OP [JSON]\n");
+		fprintf(stderr, "usage: snapshot DIR create NAME [MESSAGE] | delete NAME | list | "
+				"ask OP [JSON]\n");
 		return 2;
 	}
 	if (rc)

@@ -32,7 +32,7 @@
 extern "C" {
 #endif
 
-#define PMFS_RING_MAGIC        UINT64_C(0x676e697273666d70) /* "pmfsring" on a little endian machine */
+#define PMFS_RING_MAGIC        UINT64_C(0x676e697273666d70) /* "pmfsring", little endian */
 #define PMFS_RING_VERSION      1u
 #define PMFS_RING_HEADER_BYTES 4096u
 #define PMFS_RING_SLOTS        56u /* of owners: 0 is the reader's, the others writers' */
@@ -48,7 +48,7 @@ enum pmfs_ring_owner_state {
 };
 
 struct pmfs_ring_slot {
-	uint64_t state;       /*  0  pmfs_ring_owner_state | epoch << 32; each owner has a new epoch */
+	uint64_t state;       /*  0  pmfs_ring_owner_state | epoch << 32, which each owner raises */
 	uint32_t pid;         /*  8 */
 	uint32_t reserved1;   /* 12 */
 	uint64_t start;       /* 16  when pid was started: field 22 of /proc/PID/stat; 0 unknown */
@@ -66,7 +66,7 @@ struct pmfs_ring_header {
 	uint64_t data_offset;   /*  24  likewise */
 	uint64_t reserved1[4];
 	uint64_t head;          /*  64  position; writers' */
-	uint32_t claim_lock;    /*  72  0, or slot + 1 | low 15 bits of its epoch << 16 | waiters << 31 */
+	uint32_t claim_lock;    /*  72  0, or slot + 1 | epoch & 0x7fff << 16 | waiters << 31 */
 	uint32_t reserved2[13];
 	uint64_t tail;          /* 128  position; the reader's */
 	uint64_t reserved3[7];
@@ -113,7 +113,8 @@ static inline int pmfs_ring_looks_right(const struct pmfs_ring_header *h, size_t
 {
 	uint64_t size, offset;
 
-	if (length < sizeof(*h) || __atomic_load_n(&h->magic, __ATOMIC_ACQUIRE) != PMFS_RING_MAGIC ||
+	if (length < sizeof(*h) ||
+	    __atomic_load_n(&h->magic, __ATOMIC_ACQUIRE) != PMFS_RING_MAGIC ||
 	    h->version != PMFS_RING_VERSION)
 		return 0;
 	size = __atomic_load_n(&h->size, __ATOMIC_RELAXED);
@@ -163,7 +164,7 @@ static inline void pmfs_ring_copy_end(const void *file, void *copy, size_t lengt
 
 	if (!pmfs_ring_looks_right(c, length))
 		return;
-	/* The copying must have come before this load, as the reader's loads before its store of it. */
+	/* The copying comes before this load, as the reader's loads before its store. */
 	__atomic_thread_fence(__ATOMIC_ACQUIRE);
 	c->tail = __atomic_load_n(&h->tail, __ATOMIC_RELAXED);
 	/* The reader has passed all that was there at the beginning. */

@@ -43,8 +43,8 @@ static int alias_path(const char *path, char *out, size_t room)
 }
 
 /*
- * A descriptor that can only read: no mapping of it can be made writable later.  Elsewhere than in a
- * FUSE mount alias/NAME is some other file that happens to be called so.
+ * A descriptor that can only read: no mapping of it can be made writable later.  Elsewhere than in
+ * a FUSE mount alias/NAME is some other file that happens to be called so.
  */
 static int open_readable(const char *path, int fd)
 {

@@ -124,8 +124,9 @@ int pmfs_snapshot_create(const char *dir, const char *name, const char *message)
 {
 	if (!name)
 		return -EINVAL;
-	return ask_quietly(dir, "snap.create",
-			   json_pack("{s:s, s:s}", "name", name, "message", message ? message : ""));
+	return ask_quietly(
+		dir, "snap.create",
+		json_pack("{s:s, s:s}", "name", name, "message", message ? message : ""));
 }
 
 int pmfs_snapshot_delete(const char *dir, const char *name)
@@ -197,7 +198,8 @@ int pmfs_snapshot_list(const char *dir, struct pmfs_snapshot_list **out)
 		pmfs_snapshot_list_free(list);
 		return rc;
 	}
-	json_array_foreach(list->lines, i, line) {
+	json_array_foreach(list->lines, i, line)
+	{
 		list->all[i] = (struct pmfs_snapshot){
 			.name = text(line, "name"),
 			.message = text(line, "message"),

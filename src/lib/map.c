@@ -20,7 +20,8 @@ int map_reserve(size_t length, size_t align, size_t phase, void **address)
 
 	if (length > PTRDIFF_MAX - slack)
 		return -ENOMEM;
-	at = mmap(NULL, length + slack, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	at = mmap(NULL, length + slack, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+		  0);
 	if (at == MAP_FAILED)
 		return -errno;
 	if (slack) {
@@ -43,7 +44,8 @@ int pmfs_ring_map(int fd, uint64_t offset, size_t size, unsigned int flags, void
 {
 	const size_t page = map_page_bytes();
 	int prot = PROT_READ | (flags & PMFS_MAP_WRITE ? PROT_WRITE : 0), rc;
-	/* Both mappings can have huge pages only if both begin where the file has the beginning of one. */
+	/* Both mappings can have huge pages only if both begin where the file has the beginning of
+	 * one. */
 	size_t align = flags & PMFS_MAP_HUGE && size % MAP_HUGE_BYTES == 0 ? MAP_HUGE_BYTES : 0;
 	void *span;
 
@@ -54,8 +56,8 @@ int pmfs_ring_map(int fd, uint64_t offset, size_t size, unsigned int flags, void
 	if (rc)
 		return rc;
 	for (unsigned int i = 0; i < 2; i++) {
-		if (mmap((uint8_t *)span + i * size, size, prot, MAP_SHARED | MAP_FIXED, fd, (off_t)offset) ==
-		    MAP_FAILED) {
+		if (mmap((uint8_t *)span + i * size, size, prot, MAP_SHARED | MAP_FIXED, fd,
+			 (off_t)offset) == MAP_FAILED) {
 			rc = -errno;
 			munmap(span, 2 * size);
 			return rc;

@@ -18,7 +18,8 @@
 #define SNAPSHOTS ".snapshots/"
 
 /*
- * Is fd of a file below DIR/.snapshots of a pmfs mount?  Where it is comes from the kernel, so links,
+ * Is fd of a file below DIR/.snapshots of a pmfs mount?  Where it is comes from the kernel, so
+ * links,
  * "..", and a working directory inside a snapshot make no difference.
  */
 static int check_frozen(int fd)
@@ -53,7 +54,8 @@ int pmfs_map_private(const char *path, uint64_t offset, size_t length, unsigned 
 	void *at;
 	int fd, rc = 0;
 
-	if (!path || !address || !mapped || offset % page || flags & ~(PMFS_MAP_LIVE | PMFS_MAP_HUGE))
+	if (!path || !address || !mapped || offset % page ||
+	    flags & ~(PMFS_MAP_LIVE | PMFS_MAP_HUGE))
 		return -EINVAL;
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
@@ -77,8 +79,8 @@ int pmfs_map_private(const char *path, uint64_t offset, size_t length, unsigned 
 	if (!rc)
 		rc = map_reserve(length, align, align ? (size_t)(offset % align) : 0, &at);
 	/* MAP_NORESERVE: a view may be larger than memory, as few of its pages are ever copied. */
-	if (!rc && mmap(at, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd,
-			(off_t)offset) == MAP_FAILED) {
+	if (!rc && mmap(at, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE,
+			fd, (off_t)offset) == MAP_FAILED) {
 		rc = -errno;
 		munmap(at, length);
 	}

@@ -73,7 +73,8 @@ int pmfs_ring_create(const char *path, size_t size, mode_t mode, unsigned int fl
 		return -errno;
 	rc = back_all(fd, offset + size);
 	if (!rc)
-		rc = write_header(fd, size, offset, flags & PMFS_RING_MULTI ? PMFS_RING_F_MULTI : 0);
+		rc = write_header(fd, size, offset,
+				  flags & PMFS_RING_MULTI ? PMFS_RING_F_MULTI : 0);
 	if (rc)
 		unlink(path);
 	if (close(fd) && !rc)
@@ -116,8 +117,9 @@ static int take_geometry(struct pmfs_ring *r)
 }
 
 /*
- * A file in a snapshot can be opened for writing by root, as the kernel does not ask the daemon then;
- * stores to it would be lost without a word.  Writing what is there already brings out the error.
+ * A file in a snapshot can be opened for writing by root, as the kernel does not ask the daemon
+ * then; stores to it would be lost without a word.  Writing what is there already brings out the
+ * error.
  */
 static int check_writable(const struct pmfs_ring *r)
 {
@@ -132,8 +134,8 @@ static int map_all(struct pmfs_ring *r, unsigned int flags)
 	void *base;
 	int rc;
 
-	r->shm = mmap(NULL, PMFS_RING_HEADER_BYTES, PROT_READ | (r->writable ? PROT_WRITE : 0), MAP_SHARED,
-		      r->fd, 0);
+	r->shm = mmap(NULL, PMFS_RING_HEADER_BYTES, PROT_READ | (r->writable ? PROT_WRITE : 0),
+		      MAP_SHARED, r->fd, 0);
 	if (r->shm == MAP_FAILED) {
 		r->shm = NULL;
 		return -errno;
@@ -147,8 +149,8 @@ static int map_all(struct pmfs_ring *r, unsigned int flags)
 /* U2, R1 */
 static int load_positions(const struct pmfs_ring *r, uint64_t *head, uint64_t *tail)
 {
-	/* The tail first: head only grows, so that one that is loaded later is not below it.  Acquire, so
-	 * that it is later. */
+	/* The tail first: head only grows, so that one that is loaded later is not below it.
+	 * Acquire, so that it is later. */
 	*tail = atomic_load_explicit(&r->shm->tail, memory_order_acquire);
 	*head = atomic_load_explicit(&r->shm->head, memory_order_acquire);
 	return *head % 8 || *tail % 8 ? -EUCLEAN : 0;
@@ -160,7 +162,8 @@ static int enter_roles(struct pmfs_ring *r, unsigned int flags)
 	int rc = 0;
 
 	if (flags & PMFS_RING_PRODUCER) {
-		rc = ring_owner_enter(r, RING_CONSUMER_SLOT + 1, r->multi ? PMFS_RING_SLOTS - 1 : RING_CONSUMER_SLOT + 1,
+		rc = ring_owner_enter(r, RING_CONSUMER_SLOT + 1,
+				      r->multi ? PMFS_RING_SLOTS - 1 : RING_CONSUMER_SLOT + 1,
 				      &r->p.role);
 		if (rc == -EBUSY && r->multi)
 			rc = -EUSERS;
@@ -171,7 +174,8 @@ static int enter_roles(struct pmfs_ring *r, unsigned int flags)
 		return rc;
 	rc = load_positions(r, &head, &tail);
 	/* With a consumer and a producer at work the two may be from different moments. */
-	if (!rc && flags & PMFS_RING_PRODUCER && flags & PMFS_RING_CONSUMER && !r->multi && head - tail > r->size)
+	if (!rc && flags & PMFS_RING_PRODUCER && flags & PMFS_RING_CONSUMER && !r->multi &&
+	    head - tail > r->size)
 		rc = -EUCLEAN;
 	r->p.head = head;
 	r->p.tail_seen = tail;
@@ -274,8 +278,8 @@ int pmfs_ring_sync(struct pmfs_ring *r)
 {
 	if (!r->writable)
 		return -EBADF;
-	if (msync(r->base, (size_t)r->size, MS_SYNC) || msync(r->shm, PMFS_RING_HEADER_BYTES, MS_SYNC) ||
-	    fsync(r->fd))
+	if (msync(r->base, (size_t)r->size, MS_SYNC) ||
+	    msync(r->shm, PMFS_RING_HEADER_BYTES, MS_SYNC) || fsync(r->fd))
 		return -errno;
 	return 0;
 }

@@ -67,8 +67,9 @@ struct ring_header {
 
 static_assert(sizeof(struct ring_header) == PMFS_RING_HEADER_BYTES, "one page");
 static_assert(sizeof(struct pmfs_ring_header) == PMFS_RING_HEADER_BYTES, "one page");
-#define RING_SAME(member)                                                                        \
-	static_assert(offsetof(struct ring_header, member) == offsetof(struct pmfs_ring_header, member), \
+#define RING_SAME(member)                                                    \
+	static_assert(offsetof(struct ring_header, member) ==                \
+			      offsetof(struct pmfs_ring_header, member),     \
 		      #member)
 RING_SAME(magic);
 RING_SAME(data_offset);

@@ -2,13 +2,13 @@
 /*
  * The orders of the atomics.  Between one producer and the consumer two positions are all there is:
  *
- *   head   stored after the records before it were written; who loads it with acquire sees them.
- *   tail   stored after the messages before it were read; who loads it with acquire may write there.
+ *   head   stored after the records before it were written; who loads it with acquire sees them
+ *   tail   stored after the messages before it were read; who loads it with acquire may write there
  *
  * Both stores are sequentially consistent, which includes release, because of the sleepers: who
  * moves a position and then looks whether somebody sleeps, and who says that it sleeps and then
- * looks at the position, must not both see the old value.  Only one order of all four accesses rules
- * that out.
+ * looks at the position, must not both see the old value.  Only one order of all four accesses
+ * rules that out.
  */
 #include "lib/ring_impl.h"
 
@@ -18,7 +18,7 @@
 
 #define SPIN_MIN_NS 1000
 #define SPIN_MAX_NS 50000
-#define SPIN_STEP 16u
+#define SPIN_STEP   16u
 /* How often the owner of a BUSY record is looked at by who only peeks. */
 #define BUSY_CHECK_NS 5000000
 
@@ -143,8 +143,8 @@ int pmfs_ring_trim(struct pmfs_ring *r, size_t length)
 			return rc;
 	} else {
 		/* Relaxed as in pmfs_ring_reserve(). */
-		atomic_store_explicit(ring_record(r, r->p.last), record_of(r, length, PMFS_RING_DONE),
-				      memory_order_relaxed);
+		atomic_store_explicit(ring_record(r, r->p.last),
+				      record_of(r, length, PMFS_RING_DONE), memory_order_relaxed);
 		r->p.head = r->p.last + PMFS_RING_STRIDE(length);
 	}
 	r->p.last_length = length;
@@ -162,10 +162,12 @@ static int settle(struct pmfs_ring *r, unsigned int state)
 		uint64_t length = PMFS_RING_RECORD_LENGTH(was);
 
 		/* Not a plain store: it may be a SKIP by now, and what follows somebody else's.
-		 * Sequentially consistent: release for the message, and the order with data_wait. */
+		 * Sequentially consistent: release for the message, and the order with data_wait.
+		 */
 		if (was != record_of(r, length, PMFS_RING_BUSY) ||
-		    !atomic_compare_exchange_strong_explicit(record, &was, record_of(r, length, state),
-							     memory_order_seq_cst, memory_order_relaxed))
+		    !atomic_compare_exchange_strong_explicit(
+			    record, &was, record_of(r, length, state), memory_order_seq_cst,
+			    memory_order_relaxed))
 			rc = -ESTALE;
 	}
 	return rc;
@@ -173,8 +175,8 @@ static int settle(struct pmfs_ring *r, unsigned int state)
 
 static void wake_consumer(struct pmfs_ring *r)
 {
-	/* Sequentially consistent: see the top.  The exchange needs no order: it only makes that one
-	 * of several wakes. */
+	/* Sequentially consistent: see the top.  The exchange needs no order: it only makes that
+	 * one of several wakes. */
 	if (atomic_load_explicit(&r->shm->data_wait, memory_order_seq_cst) &&
 	    atomic_exchange_explicit(&r->shm->data_wait, 0, memory_order_relaxed))
 		ring_futex_wake(&r->shm->data_wait, INT_MAX);
@@ -234,8 +236,8 @@ static int skip_dead(struct pmfs_ring *r, uint64_t at, uint64_t record)
 		return -EAGAIN;
 	/* It fails when the owner has committed just before it died.  Acquire, for that message and
 	 * for what trim_claimed() has written. */
-	atomic_compare_exchange_strong_explicit(ring_record(r, at), &record, skip, memory_order_acquire,
-						memory_order_acquire);
+	atomic_compare_exchange_strong_explicit(ring_record(r, at), &record, skip,
+						memory_order_acquire, memory_order_acquire);
 	return 0;
 }
 
@@ -380,7 +382,8 @@ static int spin_for(struct pmfs_ring *r, const struct wait *w)
 		for (unsigned int i = 0; i < SPIN_STEP; i++) {
 			rc = w->probe(r, w);
 			if (rc != -EAGAIN) {
-				w->spin->ns = w->spin->ns * 2 < SPIN_MAX_NS ? w->spin->ns * 2 : SPIN_MAX_NS;
+				w->spin->ns = w->spin->ns * 2 < SPIN_MAX_NS ? w->spin->ns * 2
+									    : SPIN_MAX_NS;
 				return rc;
 			}
 			ring_relax();
@@ -503,7 +506,8 @@ static void say_want(struct pmfs_ring *r, const struct wait *w)
 	uint64_t goal = w->need > r->size / 4 ? w->need : r->size / 4;
 
 	/* Relaxed: see wake_producers(). */
-	atomic_store_explicit(&r->shm->space_want, head_now(r) + goal - r->size, memory_order_relaxed);
+	atomic_store_explicit(&r->shm->space_want, head_now(r) + goal - r->size,
+			      memory_order_relaxed);
 }
 
 int pmfs_ring_wait_space(struct pmfs_ring *r, size_t length, int64_t timeout_ns)

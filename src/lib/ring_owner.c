@@ -13,17 +13,17 @@
 #include <time.h>
 #include <unistd.h>
 
-#define STATE(word) ((uint32_t)(word))
-#define EPOCH(word) ((uint32_t)((word) >> 32))
+#define STATE(word)	   ((uint32_t)(word))
+#define EPOCH(word)	   ((uint32_t)((word) >> 32))
 #define WORD(state, epoch) ((uint64_t)(state) | (uint64_t)(epoch) << 32)
 
 /* The bytes that are locked stand for slots and are far beyond any contents. */
 #define LOCK_BASE ((off_t)1 << 62)
 
-#define CLAIM_WAITERS 0x80000000u
+#define CLAIM_WAITERS	 0x80000000u
 #define CLAIM_EPOCH_BITS 15u
-#define CLAIM_SPINS 200u
-#define CLAIM_LIMIT_NS INT64_C(1000000000)
+#define CLAIM_SPINS	 200u
+#define CLAIM_LIMIT_NS	 INT64_C(1000000000)
 
 int64_t ring_now_ns(void)
 {
@@ -36,7 +36,8 @@ int64_t ring_now_ns(void)
 /* Without FUTEX_PRIVATE_FLAG: the word is found by its file, whoever has mapped it where. */
 int ring_futex_wait(_Atomic uint32_t *word, uint32_t value, int64_t ns)
 {
-	struct timespec ts = {.tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000)};
+	struct timespec ts = {.tv_sec = (time_t)(ns / 1000000000),
+			      .tv_nsec = (long)(ns % 1000000000)};
 
 	return syscall(SYS_futex, word, FUTEX_WAIT, value, &ts, NULL, 0) ? -errno : 0;
 }
@@ -61,7 +62,8 @@ static size_t read_small(const char *path, char *buf, size_t room)
 	return n > 0 ? (size_t)n : 0;
 }
 
-/* When it was started; 0 when that can't be found out.  *gone: there is no such process, or only its zombie. */
+/* When it was started; 0 when that can't be found out.  *gone: there is no such process, or only
+ * its zombie. */
 static uint64_t start_of(uint32_t pid, bool *gone)
 {
 	char path[40], text[1024], *at;
@@ -122,8 +124,10 @@ void ring_self_init(struct pmfs_ring *r)
 
 static struct flock slot_range(uint32_t slot)
 {
-	return (struct flock){
-		.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = LOCK_BASE + (off_t)slot, .l_len = 1};
+	return (struct flock){.l_type = F_WRLCK,
+			      .l_whence = SEEK_SET,
+			      .l_start = LOCK_BASE + (off_t)slot,
+			      .l_len = 1};
 }
 
 /* The kernel's own knowledge: somebody, somewhere, has the file open for that role. */
@@ -137,7 +141,8 @@ static bool slot_locked(const struct pmfs_ring *r, uint32_t slot)
 enum ring_peer ring_owner_look(const struct pmfs_ring *r, uint32_t slot, uint64_t *word)
 {
 	struct ring_slot *s = &r->shm->slots[slot];
-	/* Acquire: pairs with the release in ring_owner_enter(), so that the fields are that owner's. */
+	/* Acquire: pairs with the release in ring_owner_enter(), so that the fields are that
+	 * owner's. */
 	uint64_t state = atomic_load_explicit(&s->state, memory_order_acquire);
 	uint64_t start, boot;
 	uint32_t pid;
@@ -154,7 +159,8 @@ enum ring_peer ring_owner_look(const struct pmfs_ring *r, uint32_t slot, uint64_
 	boot = atomic_load_explicit(&s->boot, memory_order_relaxed);
 	if (boot != r->self.boot)
 		return PEER_DEAD;
-	if (!pid || !start || atomic_load_explicit(&s->pidns, memory_order_relaxed) != r->self.pidns)
+	if (!pid || !start ||
+	    atomic_load_explicit(&s->pidns, memory_order_relaxed) != r->self.pidns)
 		return slot_locked(r, slot) ? PEER_ALIVE : PEER_DEAD;
 	if (start_of(pid, &gone) == start && !gone)
 		return PEER_ALIVE;
@@ -171,7 +177,8 @@ bool ring_owner_lives(const struct pmfs_ring *r, uint32_t slot, uint32_t epoch, 
 
 bool ring_owner_bury(struct pmfs_ring *r, uint32_t slot, uint64_t word)
 {
-	/* Relaxed: nothing else is published by this, and the exchange itself decides who was first. */
+	/* Relaxed: nothing else is published by this, and the exchange itself decides who was
+	 * first. */
 	return atomic_compare_exchange_strong_explicit(&r->shm->slots[slot].state, &word,
 						       WORD(PMFS_RING_FREE, EPOCH(word)),
 						       memory_order_relaxed, memory_order_relaxed);
@@ -184,7 +191,8 @@ static void fill_in(const struct pmfs_ring *r, struct ring_slot *s, struct ring_
 
 	/* Who is about to bury an earlier owner must see that this is another one before the fields
 	 * change; with a plain store in between that would not be sure, hence the exchange. */
-	while (!atomic_compare_exchange_weak_explicit(&s->state, &state, WORD(PMFS_RING_ENTERING, epoch),
+	while (!atomic_compare_exchange_weak_explicit(&s->state, &state,
+						      WORD(PMFS_RING_ENTERING, epoch),
 						      memory_order_acq_rel, memory_order_relaxed))
 		epoch = EPOCH(state) + 1;
 	atomic_store_explicit(&s->pid, r->self.pid, memory_order_relaxed);
@@ -227,18 +235,20 @@ void ring_owner_leave(struct pmfs_ring *r, struct ring_role *role)
 	role->slot = RING_SLOT_NONE;
 }
 
-/* ------------------------------------------------------------------ the lock of several producers */
+/* ------------------------------------------------------------------ the lock of several producers
+ */
 
 static bool claim_try(struct pmfs_ring *r, uint32_t *seen, uint32_t mine)
 {
 	/* Acquire: pairs with the release in ring_claim_unlock(), for head. */
-	return atomic_compare_exchange_strong_explicit(&r->shm->claim_lock, seen, mine, memory_order_acquire,
-						       memory_order_relaxed);
+	return atomic_compare_exchange_strong_explicit(&r->shm->claim_lock, seen, mine,
+						       memory_order_acquire, memory_order_relaxed);
 }
 
 int ring_claim_lock(struct pmfs_ring *r)
 {
-	const uint32_t mine = (r->p.role.slot + 1) | (r->p.role.epoch & ((1u << CLAIM_EPOCH_BITS) - 1)) << 16;
+	const uint32_t mine =
+		(r->p.role.slot + 1) | (r->p.role.epoch & ((1u << CLAIM_EPOCH_BITS) - 1)) << 16;
 	uint32_t seen = 0, slot;
 	int64_t begin = 0;
 	int rc;
@@ -251,7 +261,8 @@ int ring_claim_lock(struct pmfs_ring *r)
 	}
 	for (;;) {
 		seen = atomic_load_explicit(&r->shm->claim_lock, memory_order_relaxed);
-		/* Others may sleep that we don't know of: whoever comes this way wakes one when done. */
+		/* Others may sleep that we don't know of: whoever comes this way wakes one when
+		 * done. */
 		if (!seen && claim_try(r, &seen, mine | CLAIM_WAITERS))
 			return 0;
 		if (!seen)
@@ -266,8 +277,9 @@ int ring_claim_lock(struct pmfs_ring *r)
 			return -EBUSY;
 		/* Relaxed: only the bit is added; who unlocks reads it with its own exchange. */
 		if (!(seen & CLAIM_WAITERS) &&
-		    !atomic_compare_exchange_strong_explicit(&r->shm->claim_lock, &seen, seen | CLAIM_WAITERS,
-							     memory_order_relaxed, memory_order_relaxed))
+		    !atomic_compare_exchange_strong_explicit(
+			    &r->shm->claim_lock, &seen, seen | CLAIM_WAITERS, memory_order_relaxed,
+			    memory_order_relaxed))
 			continue;
 		seen |= CLAIM_WAITERS;
 		rc = ring_futex_wait(&r->shm->claim_lock, seen, RING_SLICE_NS);

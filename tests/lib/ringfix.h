@@ -71,7 +71,8 @@ static inline uint64_t ringfix_random(uint64_t *state)
 	return x ^ x >> 31;
 }
 
-/* The bytes of message number n of a writer; each differs from its neighbours and from those of n + 1. */
+/* The bytes of message number n of a writer; each differs from its neighbours and from those of n
+ * + 1. */
 static inline void ringfix_fill(void *message, size_t length, uint64_t writer, uint64_t n)
 {
 	uint8_t *at = message;

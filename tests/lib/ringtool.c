@@ -9,8 +9,8 @@
  *	check PATH                       the same for what is there, without taking it or a role
  *	litmus WRITABLE READABLE COUNT   two processes: no store is seen before an earlier one
  *
- * Message n of a writer says so and has bytes and a length that go with it, so that one that is torn,
- * lost, doubled or out of order is noticed; "read" and "check" begin with any number.
+ * Message n of a writer says so and has bytes and a length that go with it, so that one that is
+ *torn, lost, doubled or out of order is noticed; "read" and "check" begin with any number.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -70,14 +70,16 @@ static int look_at(struct seen *s, const uint8_t *message, size_t length)
 		return fail("a message of %zu bytes", length);
 	memcpy(head, message, sizeof(head));
 	if (head[0] >= WRITERS || length != length_of(head[1]))
-		return fail("message %" PRIu64 " of writer %" PRIu64 " has %zu bytes", head[1], head[0], length);
+		return fail("message %" PRIu64 " of writer %" PRIu64 " has %zu bytes", head[1],
+			    head[0], length);
 	for (size_t i = sizeof(head); i < length; i++) {
 		if (message[i] != byte_of(head[0], head[1], i))
-			return fail("message %" PRIu64 " of writer %" PRIu64 " is torn at %zu", head[1], head[0], i);
+			return fail("message %" PRIu64 " of writer %" PRIu64 " is torn at %zu",
+				    head[1], head[0], i);
 	}
 	if (s->begun[head[0]] && s->next[head[0]] != head[1])
-		return fail("message %" PRIu64 " of writer %" PRIu64 " comes instead of %" PRIu64, head[1], head[0],
-			    s->next[head[0]]);
+		return fail("message %" PRIu64 " of writer %" PRIu64 " comes instead of %" PRIu64,
+			    head[1], head[0], s->next[head[0]]);
 	s->begun[head[0]] = true;
 	s->next[head[0]] = head[1] + 1;
 	s->count++;
@@ -172,14 +174,16 @@ static int do_check(const char *path)
 	base = pmfs_ring_base(r, &size);
 	if (info.head - info.tail > size)
 		return fail("%s: head %" PRIu64 ", tail %" PRIu64, path, info.head, info.tail);
-	for (uint64_t at = info.tail; at < info.head; at += PMFS_RING_STRIDE(PMFS_RING_RECORD_LENGTH(record))) {
+	for (uint64_t at = info.tail; at < info.head;
+	     at += PMFS_RING_STRIDE(PMFS_RING_RECORD_LENGTH(record))) {
 		memcpy(&record, base + at % size, sizeof(record));
 		if (PMFS_RING_STRIDE(PMFS_RING_RECORD_LENGTH(record)) > info.head - at)
 			return fail("%s: a record that is too long at %" PRIu64, path, at);
 		if (PMFS_RING_RECORD_STATE(record) == PMFS_RING_SKIP)
 			continue;
 		if (PMFS_RING_RECORD_STATE(record) != PMFS_RING_DONE)
-			return fail("%s: a record in state %u at %" PRIu64, path, PMFS_RING_RECORD_STATE(record), at);
+			return fail("%s: a record in state %u at %" PRIu64, path,
+				    PMFS_RING_RECORD_STATE(record), at);
 		if (look_at(&s, base + at % size + 8, PMFS_RING_RECORD_LENGTH(record)))
 			return 1;
 	}
@@ -201,7 +205,8 @@ static void *map_words(const char *path, bool writable)
 	return at == MAP_FAILED ? NULL : at;
 }
 
-/* Words on two pages: the second is stored to after the first, so whoever sees it sees the first. */
+/* Words on two pages: the second is stored to after the first, so whoever sees it sees the first.
+ */
 static int do_litmus(const char *writable, const char *readable, uint64_t count)
 {
 	_Atomic uint64_t *put = map_words(writable, true);
@@ -231,7 +236,8 @@ static int do_litmus(const char *writable, const char *readable, uint64_t count)
 		second = atomic_load_explicit(&see[512], memory_order_acquire);
 		first = atomic_load_explicit(&see[0], memory_order_relaxed);
 		if (first < second || second < last)
-			rc = fail("%" PRIu64 " is seen after %" PRIu64 ", and before %" PRIu64, second, last, first);
+			rc = fail("%" PRIu64 " is seen after %" PRIu64 ", and before %" PRIu64,
+				  second, last, first);
 		changes += second != last;
 		last = second;
 	}
@@ -249,12 +255,13 @@ int main(int argc, char **argv)
 	int rc;
 
 	if (!strcmp(what, "create") && argc >= 4) {
-		rc = pmfs_ring_create(argv[2], strtoull(argv[3], NULL, 10), 0666, argc > 4 ? PMFS_RING_MULTI : 0);
+		rc = pmfs_ring_create(argv[2], strtoull(argv[3], NULL, 10), 0666,
+				      argc > 4 ? PMFS_RING_MULTI : 0);
 		return rc ? fail("%s: %s", argv[2], strerror(-rc)) : 0;
 	}
 	if (!strcmp(what, "write") && argc == 6)
-		return do_write(argv[2], strtoull(argv[3], NULL, 10) % WRITERS, strtoull(argv[4], NULL, 10),
-				strtoull(argv[5], NULL, 10));
+		return do_write(argv[2], strtoull(argv[3], NULL, 10) % WRITERS,
+				strtoull(argv[4], NULL, 10), strtoull(argv[5], NULL, 10));
 	if (!strcmp(what, "read") && argc == 4)
 		return do_read(argv[2], strtoull(argv[3], NULL, 10));
 	if (!strcmp(what, "check") && argc == 3)

@@ -70,8 +70,11 @@ static void test_ring_multi_carries_every_length(void **state)
 static void random_batches(struct ringfix *f, unsigned int flags, uint64_t seed)
 {
 	const size_t size = page_bytes();
-	uint64_t written = 0, read = 0, released = 0, committed = 0, used = 0, pending_used = 0, first_used;
-	struct { size_t length, stride; } model[1024];
+	uint64_t written = 0, read = 0, released = 0, committed = 0, used = 0, pending_used = 0,
+		 first_used;
+	struct {
+		size_t length, stride;
+	} model[1024];
 	struct pmfs_ring *r;
 	void *message;
 	size_t length;
@@ -83,7 +86,12 @@ static void random_batches(struct ringfix *f, unsigned int flags, uint64_t seed)
 		uint64_t dice = ringfix_random(&seed);
 
 		switch (dice % 16) {
-		case 0: case 1: case 2: case 3: case 4: case 5:
+		case 0:
+		case 1:
+		case 2:
+		case 3:
+		case 4:
+		case 5:
 			length = (size_t)(ringfix_random(&seed) % (dice & 64 ? size - 8 : 100)) + 1;
 			rc = pmfs_ring_reserve(r, length, &message);
 			if (flags && written - committed == 256) {
@@ -110,7 +118,9 @@ static void random_batches(struct ringfix *f, unsigned int flags, uint64_t seed)
 			used += first_used;
 			pending_used += first_used;
 			break;
-		case 6: case 7: case 8:
+		case 6:
+		case 7:
+		case 8:
 			assert_int_equal(pmfs_ring_commit(r), 0);
 			committed = written;
 			pending_used = 0;
@@ -124,7 +134,9 @@ static void random_batches(struct ringfix *f, unsigned int flags, uint64_t seed)
 			used -= pending_used;
 			pending_used = 0;
 			break;
-		case 10: case 11: case 12:
+		case 10:
+		case 11:
+		case 12:
 			if (read == committed)
 				take_none(r);
 			else {
@@ -132,7 +144,8 @@ static void random_batches(struct ringfix *f, unsigned int flags, uint64_t seed)
 				read++;
 			}
 			break;
-		case 13: case 14:
+		case 13:
+		case 14:
 			/* A rest that was trimmed off the last message is passed with the next. */
 			for (; flags && read < committed; read++)
 				take(r, model[read % 1024].length, read);
@@ -238,7 +251,8 @@ static void test_ring_open_refuses(void **state)
 
 	assert_int_equal(pmfs_ring_open(f->path, 0, &a), -ENOENT);
 	assert_int_equal(pmfs_ring_create(f->path, 0, 0600, 0), -EINVAL);
-	assert_int_equal(pmfs_ring_create(f->path, (size_t)PMFS_RING_SIZE_MAX + 1, 0600, 0), -EINVAL);
+	assert_int_equal(pmfs_ring_create(f->path, (size_t)PMFS_RING_SIZE_MAX + 1, 0600, 0),
+			 -EINVAL);
 	assert_int_equal(pmfs_ring_create(f->path, 1, 0600, 1), -EINVAL);
 	assert_int_equal(pmfs_ring_create(f->path, 1, 0600, 0), 0);
 	assert_int_equal(pmfs_ring_create(f->path, 1, 0600, 0), -EEXIST);
@@ -386,7 +400,10 @@ static void test_ring_hostile_geometry(void **state)
 {
 	struct ringfix *f = *state;
 	const uint64_t page = page_bytes();
-	const struct { uint64_t size, offset; int want; } cases[] = {
+	const struct {
+		uint64_t size, offset;
+		int want;
+	} cases[] = {
 		{0, page, -EUCLEAN},
 		{page, 0, -EUCLEAN},
 		{page + 8, page, -EUCLEAN},
@@ -427,7 +444,8 @@ static void test_ring_hostile_positions(void **state)
 {
 	struct ringfix *f = *state;
 	const uint64_t page = page_bytes();
-	const uint64_t bad[] = {1, 7, page + 8, 4 * page, UINT64_MAX, UINT64_MAX - 7, UINT64_C(1) << 63};
+	const uint64_t bad[] = {
+		1, 7, page + 8, 4 * page, UINT64_MAX, UINT64_MAX - 7, UINT64_C(1) << 63};
 	struct pmfs_ring_header *h;
 	struct pmfs_ring *r;
 	const void *at;
@@ -520,15 +538,18 @@ static void test_ring_hostile_noise(void **state)
 	ssize_t got;
 
 	for (unsigned int round = 0; round < 400; round++) {
-		assert_int_equal(pmfs_ring_create(f->path, page, 0600, round % 2 ? PMFS_RING_MULTI : 0), 0);
+		assert_int_equal(
+			pmfs_ring_create(f->path, page, 0600, round % 2 ? PMFS_RING_MULTI : 0), 0);
 		h = ringfix_raw(f->path, &length);
 		r = ringfix_open(f->path, BOTH);
 		for (unsigned int step = 0; step < 200; step++) {
 			uint64_t dice = ringfix_random(&seed);
-			uint8_t *where = (uint8_t *)h + (dice & 1 ? 64 + dice / 2 % 448 : dice / 2 % length);
+			uint8_t *where =
+				(uint8_t *)h + (dice & 1 ? 64 + dice / 2 % 448 : dice / 2 % length);
 
 			/* Not the lock: it is waited for, a second at most each time. */
-			if ((where < (uint8_t *)&h->claim_lock || where >= (uint8_t *)(&h->claim_lock + 1)) &&
+			if ((where < (uint8_t *)&h->claim_lock ||
+			     where >= (uint8_t *)(&h->claim_lock + 1)) &&
 			    dice >> 20 & 1)
 				*where = (uint8_t)(dice >> 40);
 			want = (size_t)(ringfix_random(&seed) % (page - 8)) + 1;

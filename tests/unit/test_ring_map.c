@@ -125,7 +125,8 @@ static void test_alias_beside_a_stranger(void **state)
 	char views[320], alias[320], view[340], other[340];
 	struct pmfs_alias *a;
 
-	/* These are not a pmfs' directories, and the file that is called like the alias is another. */
+	/* These are not a pmfs' directories, and the file that is called like the alias is another.
+	 */
 	snprintf(views, sizeof(views), "%s/views", f->dir);
 	snprintf(alias, sizeof(alias), "%s/alias", f->dir);
 	snprintf(view, sizeof(view), "%s/x", views);
@@ -168,8 +169,10 @@ static void test_private_keeps_stores_to_itself(void **state)
 	assert_int_equal(pmfs_unmap_private(at, mapped), 0);
 
 	assert_int_equal(pmfs_map_private(f->path, 1, 0, PMFS_MAP_LIVE, &at, &mapped), -EINVAL);
-	assert_int_equal(pmfs_map_private(f->path, 3 * page, 0, PMFS_MAP_LIVE, &at, &mapped), -EINVAL);
-	assert_int_equal(pmfs_map_private(f->path, 0, 3 * page + 1, PMFS_MAP_LIVE, &at, &mapped), -EINVAL);
+	assert_int_equal(pmfs_map_private(f->path, 3 * page, 0, PMFS_MAP_LIVE, &at, &mapped),
+			 -EINVAL);
+	assert_int_equal(pmfs_map_private(f->path, 0, 3 * page + 1, PMFS_MAP_LIVE, &at, &mapped),
+			 -EINVAL);
 	assert_int_equal(pmfs_map_private(f->dir, 0, 0, PMFS_MAP_LIVE, &at, &mapped), -EINVAL);
 	close(fd);
 }

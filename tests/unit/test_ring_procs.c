@@ -6,7 +6,7 @@
 
 #include "lib/ringfix.h"
 
-#define SIZE 16384u
+#define SIZE   16384u
 #define ROUNDS 60u
 
 static size_t length_of(uint64_t n)
@@ -44,7 +44,8 @@ static uint64_t check(const void *message, ssize_t length, uint64_t *writer)
 	assert_true(length >= 16);
 	memcpy(head, message, sizeof(head));
 	assert_int_equal(length, length_of(head[1]));
-	assert_true(ringfix_holds((const char *)message + 16, (size_t)length - 16, head[0], head[1]));
+	assert_true(
+		ringfix_holds((const char *)message + 16, (size_t)length - 16, head[0], head[1]));
 	*writer = head[0];
 	return head[1];
 }
@@ -157,14 +158,16 @@ static void test_ring_producers_killed(void **state)
 				dead = 1;
 				count = 2000;
 			} else if (!count && dead == 1) {
-				/* They are faster than we are, so no wait was long enough to tell. */
+				/* They are faster than we are, so no wait was long enough to tell.
+				 */
 				dead = 2;
 			} else if (rc == -EOWNERDEAD) {
 				dead = 2;
 				count = 0;
 			}
 		}
-		/* Messages of the dead one that are still there come before those of the new one. */
+		/* Messages of the dead one that are still there come before those of the new one.
+		 */
 		{
 			struct pmfs_ring_info info;
 			uint64_t end;
@@ -288,7 +291,8 @@ static void test_ring_multi_dies_with_room_taken(void **state)
 			void *room;
 
 			if (pmfs_ring_open(f->path, PMFS_RING_PRODUCER, &mine) ||
-			    pmfs_ring_reserve(mine, 1000, &room) || pmfs_ring_reserve(mine, 50, &room))
+			    pmfs_ring_reserve(mine, 1000, &room) ||
+			    pmfs_ring_reserve(mine, 50, &room))
 				_exit(1);
 			if (point == 1 && pmfs_ring_trim(mine, 1))
 				_exit(1);
@@ -342,7 +346,8 @@ static void test_ring_owner_is_more_than_a_number(void **state)
 	h->slots[0].boot++;
 	assert_int_equal(pmfs_ring_stat(look, &info), 0);
 	assert_int_equal(info.consumer_pid, 0);
-	/* From a namespace of which we can't see the numbers: what counts is that it has the file. */
+	/* From a namespace of which we can't see the numbers: what counts is that it has the file.
+	 */
 	h->slots[0] = kept;
 	h->slots[0].pidns++;
 	h->slots[0].pid = 0x7fffffff;

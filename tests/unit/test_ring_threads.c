@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Rings between threads; the place where the thread sanitizer looks at the orders of the atomics. */
+/* Rings between threads; the place where the thread sanitizer looks at the orders of the atomics.
+ */
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -22,12 +23,12 @@ struct side {
 	int failed; /* line */
 };
 
-#define NEED(side, condition)                        \
-	do {                                         \
-		if (!(condition)) {                  \
-			(side)->failed = __LINE__;   \
-			return NULL;                 \
-		}                                    \
+#define NEED(side, condition)                      \
+	do {                                       \
+		if (!(condition)) {                \
+			(side)->failed = __LINE__; \
+			return NULL;               \
+		}                                  \
 	} while (0)
 
 /* Lengths that both ends can work out. */
@@ -85,7 +86,8 @@ static void *consume(void *arg)
 			memcpy(head, message, 16);
 			NEED(s, head[0] < s->writer && head[1] == next[head[0]]);
 			NEED(s, (size_t)got == length_of(head[0], head[1]));
-			NEED(s, ringfix_holds((const char *)message + 16, (size_t)got - 16, head[0], head[1]));
+			NEED(s, ringfix_holds((const char *)message + 16, (size_t)got - 16, head[0],
+					      head[1]));
 			next[head[0]]++;
 			total++;
 		}
@@ -99,7 +101,8 @@ static void run_sides(struct side *producers, unsigned int count, struct side *c
 {
 	assert_int_equal(pthread_create(&consumer->thread, NULL, consume, consumer), 0);
 	for (unsigned int i = 0; i < count; i++)
-		assert_int_equal(pthread_create(&producers[i].thread, NULL, produce, &producers[i]), 0);
+		assert_int_equal(pthread_create(&producers[i].thread, NULL, produce, &producers[i]),
+				 0);
 	for (unsigned int i = 0; i < count; i++) {
 		pthread_join(producers[i].thread, NULL);
 		assert_int_equal(producers[i].failed, 0);
@@ -115,7 +118,8 @@ static void test_ring_threads_share_a_handle(void **state)
 	struct side producer = {.seed = ringfix_seed()}, consumer = {.writer = 1, .seed = 1};
 
 	assert_int_equal(pmfs_ring_create(f->path, 8192, 0600, 0), 0);
-	producer.ring = consumer.ring = ringfix_open(f->path, PMFS_RING_PRODUCER | PMFS_RING_CONSUMER);
+	producer.ring = consumer.ring =
+		ringfix_open(f->path, PMFS_RING_PRODUCER | PMFS_RING_CONSUMER);
 	run_sides(&producer, 1, &consumer);
 	pmfs_ring_close(producer.ring);
 }
@@ -174,7 +178,8 @@ static void test_ring_threads_ping_pong(void **state)
 	assert_int_equal(pthread_create(&s.thread, NULL, echo, &s), 0);
 	for (uint64_t i = 0; i < MESSAGES / 10; i++) {
 		assert_int_equal(pmfs_ring_write(there, &i, sizeof(i), PMFS_FOREVER), 0);
-		assert_int_equal(pmfs_ring_read(back, &got, sizeof(got), PMFS_FOREVER), sizeof(got));
+		assert_int_equal(pmfs_ring_read(back, &got, sizeof(got), PMFS_FOREVER),
+				 sizeof(got));
 		assert_int_equal(got, i);
 	}
 	pthread_join(s.thread, NULL);
