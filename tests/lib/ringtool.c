@@ -10,7 +10,7 @@
  *	litmus WRITABLE READABLE COUNT   two processes: no store is seen before an earlier one
  *
  * Message n of a writer says so and has bytes and a length that go with it, so that one that is
- *torn, lost, doubled or out of order is noticed; "read" and "check" begin with any number.
+ * torn, lost, doubled or out of order is noticed; "read" and "check" begin with any number.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -47,6 +47,12 @@ for place in $(places); do
 	expect_equal "$(cat "$T/got")" '20000 0:4999 1:4999 2:4999 3:4999' "$place"
 done
 
+say 'stores of one process are seen by another in their order'
+for place in $(places); do
+	head -c 8192 /dev/zero >"$place/words"
+	expect_ok "$tool" litmus "$place/words" "$place/words" 10000000
+done
+
 say 'a producer is killed and another goes on'
 for place in $(places); do
 	next=0
