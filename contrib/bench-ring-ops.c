@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * bench-ring - one timed operation, for contrib/bench-ring.
+ * bench-ring-ops - one timed operation, for contrib/bench-ring.
  *
- *	bench-ring rate KIND DIR BYTES COUNT     messages per second from one process to another
- *	bench-ring delay KIND DIR BYTES COUNT    microseconds for one way of a round trip
- *	bench-ring file OP FILE MIB              MiB per second: map-write map-read write read
- *write-4k read-4k
+ *	bench-ring-ops rate KIND DIR BYTES COUNT     messages per second to another process
+ *	bench-ring-ops delay KIND DIR BYTES COUNT    microseconds for one way of a round trip
+ *	bench-ring-ops file OP FILE MIB              MiB per second
  *
  * KIND: ring (messages made and read in place), ring-copy (pmfs_ring_write and pmfs_ring_read),
- *modulo (a ring in shared memory that copies around its end, with the same way to wait), pipe,
- *unix, mqueue. Both ends touch all bytes of a message.  A kind that this system does not offer in
- *that size prints "-".
+ * modulo (a ring in shared memory that copies around its end, with the same way to wait), pipe,
+ * unix, mqueue.  Both ends touch all bytes of a message.  A kind that this system does not offer in
+ * that size prints "-".  OP: map-write map-read write read write-4k read-4k.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -42,7 +41,7 @@
 
 static void die(const char *what)
 {
-	fprintf(stderr, "bench-ring: %s: %s\n", what, strerror(errno));
+	fprintf(stderr, "bench-ring-ops: %s: %s\n", what, strerror(errno));
 	exit(1);
 }
 
@@ -310,7 +309,7 @@ static void measure(bool rate, enum kind kind, const char *dir, size_t bytes, un
 		way_enter(&back, PMFS_RING_PRODUCER);
 		for (n = 0; n < warm + count; n++) {
 			if (receive_one(&there) != expected(n, bytes)) {
-				fprintf(stderr, "bench-ring: a wrong message\n");
+				fprintf(stderr, "bench-ring-ops: a wrong message\n");
 				_exit(1);
 			}
 			/* For the rate only when all is warm, and at the end. */
@@ -400,6 +399,6 @@ int main(int argc, char **argv)
 			strtoul(argv[4], NULL, 10), strtoul(argv[5], NULL, 10));
 		return 0;
 	}
-	fprintf(stderr, "usage: see the top of bench-ring.c\n");
+	fprintf(stderr, "usage: see the top of bench-ring-ops.c\n");
 	return 2;
 }
