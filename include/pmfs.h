@@ -148,8 +148,8 @@ struct pmfs_alias;
 /*
  * The same memory twice: where it can be written, and where it can't, not even after mprotect(2).
  * size 0: that of the file; else the file is made longer when it is shorter (and made, with
- * PMFS_MAP_CREATE, mode 0666 less the umask).  For DIR/.pmfs/views/NAME the second is of
- * DIR/.pmfs/alias/NAME, for other files of the file itself, opened for reading only.
+ * PMFS_MAP_CREATE, mode 0666 less the umask).  Who gets the second address, or a descriptor of
+ * DIR/.pmfs/alias/NAME when the file is DIR/.pmfs/views/NAME, can look and not change.
  * flags: PMFS_MAP_CREATE, PMFS_MAP_HUGE.
  */
 PMFS_API int pmfs_alias_open(const char *path, size_t size, unsigned int flags,

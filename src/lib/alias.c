@@ -7,15 +7,11 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "lib/map.h"
-
-#define FUSE_SUPER_MAGIC 0x65735546
 
 struct pmfs_alias {
 	void *writable;
@@ -25,46 +21,17 @@ struct pmfs_alias {
 };
 
 /*
- * DIR/views/NAME becomes DIR/alias/NAME.  -ENOENT: the path does not look so.
+ * A descriptor that can only read: no mapping of it can be made writable later.  It is of the file
+ * itself, not of DIR/.pmfs/alias/NAME: of one file all mappings show the same memory, whatever serves
+ * it.  And not by its path, where another file could be by now.
  */
-static int alias_path(const char *path, char *out, size_t room)
+static int open_readable(int fd)
 {
-	const char *name = strrchr(path, '/'), *dir;
-	int n;
+	char self[40];
+	int ro;
 
-	if (!name || !name[1])
-		return -ENOENT;
-	for (dir = name; dir > path && dir[-1] != '/'; dir--)
-		;
-	if (name - dir != 5 || memcmp(dir, "views", 5))
-		return -ENOENT;
-	n = snprintf(out, room, "%.*salias%s", (int)(dir - path), path, name);
-	return n < 0 || (size_t)n >= room ? -ENAMETOOLONG : 0;
-}
-
-/*
- * A descriptor that can only read: no mapping of it can be made writable later.  Elsewhere than in
- * a FUSE mount alias/NAME is some other file that happens to be called so.
- */
-static int open_readable(const char *path, int fd)
-{
-	char alias[4096];
-	struct statfs fs;
-	struct stat a, b;
-	int rc = alias_path(path, alias, sizeof(alias)), ro;
-
-	if (!rc) {
-		ro = open(alias, O_RDONLY | O_CLOEXEC);
-		if (ro >= 0) {
-			if (!fstatfs(ro, &fs) && fs.f_type == FUSE_SUPER_MAGIC && !fstat(ro, &a) &&
-			    !fstat(fd, &b) && a.st_dev == b.st_dev && a.st_size == b.st_size)
-				return ro;
-			close(ro);
-		}
-	}
-	/* Not by its path: another file could be there by now. */
-	snprintf(alias, sizeof(alias), "/proc/self/fd/%d", fd);
-	ro = open(alias, O_RDONLY | O_CLOEXEC);
+	snprintf(self, sizeof(self), "/proc/self/fd/%d", fd);
+	ro = open(self, O_RDONLY | O_CLOEXEC);
 	return ro < 0 ? -errno : ro;
 }
 
@@ -129,7 +96,7 @@ int pmfs_alias_open(const char *path, size_t size, unsigned int flags, struct pm
 	a->fd = open(path, O_RDWR | O_CLOEXEC | (flags & PMFS_MAP_CREATE ? O_CREAT : 0), 0666);
 	rc = a->fd < 0 ? -errno : settle_size(a->fd, &a->size);
 	if (!rc) {
-		ro = open_readable(path, a->fd);
+		ro = open_readable(a->fd);
 		rc = ro < 0 ? ro : 0;
 	}
 	if (!rc)

@@ -119,32 +119,6 @@ static void test_alias_sees_each_store_and_takes_none(void **state)
 	assert_int_equal(st.st_size, 2 * page);
 }
 
-static void test_alias_beside_a_stranger(void **state)
-{
-	struct ringfix *f = *state;
-	char views[320], alias[320], view[340], other[340];
-	struct pmfs_alias *a;
-
-	/* These are not a pmfs' directories, and the file that is called like the alias is another.
-	 */
-	snprintf(views, sizeof(views), "%s/views", f->dir);
-	snprintf(alias, sizeof(alias), "%s/alias", f->dir);
-	snprintf(view, sizeof(view), "%s/x", views);
-	snprintf(other, sizeof(other), "%s/x", alias);
-	assert_int_equal(mkdir(views, 0700), 0);
-	assert_int_equal(mkdir(alias, 0700), 0);
-	close(make_file(view, 4096));
-	close(make_file(other, 4096));
-	assert_int_equal(pmfs_alias_open(view, 0, 0, &a), 0);
-	*(volatile char *)pmfs_alias_writable(a) = 'v';
-	assert_int_equal(*(const volatile char *)pmfs_alias_readable(a), 'v');
-	pmfs_alias_close(a);
-	unlink(view);
-	unlink(other);
-	rmdir(views);
-	rmdir(alias);
-}
-
 static void test_private_keeps_stores_to_itself(void **state)
 {
 	struct ringfix *f = *state;
@@ -207,7 +181,6 @@ int main(void)
 		TEST(test_ring_map_huge_is_no_promise),
 		TEST(test_ring_map_refuses),
 		TEST(test_alias_sees_each_store_and_takes_none),
-		TEST(test_alias_beside_a_stranger),
 		TEST(test_private_keeps_stores_to_itself),
 		TEST(test_control_outside_a_mount),
 	};
