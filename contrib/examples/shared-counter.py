@@ -21,11 +21,14 @@ def main():
         fcntl.lockf(file, fcntl.LOCK_EX)
         if os.fstat(file.fileno()).st_size < mmap.PAGESIZE:
             os.truncate(file.fileno(), mmap.PAGESIZE)
-        with mmap.mmap(file.fileno(), mmap.PAGESIZE) as memory, open(alias, "rb") as other:
-            with mmap.mmap(other.fileno(), mmap.PAGESIZE, prot=mmap.PROT_READ) as looking:
-                (count,) = struct.unpack_from("=Q", memory, 0)
-                struct.pack_into("=Q", memory, 0, count + 1)
-                print(struct.unpack_from("=Q", looking, 0)[0])
+        with mmap.mmap(file.fileno(), mmap.PAGESIZE) as memory:
+            (count,) = struct.unpack_from("=Q", memory, 0)
+            struct.pack_into("=Q", memory, 0, count + 1)
+            # Needed only where the kernel can't pass the memory through; it is durable then, too.
+            memory.flush()
+            with open(alias, "rb") as other:
+                with mmap.mmap(other.fileno(), mmap.PAGESIZE, prot=mmap.PROT_READ) as looking:
+                    print(struct.unpack_from("=Q", looking, 0)[0])
     try:
         open(alias, "r+b")
     except PermissionError:

@@ -22,8 +22,8 @@ struct pmfs_alias {
 
 /*
  * A descriptor that can only read: no mapping of it can be made writable later.  It is of the file
- * itself, not of DIR/.pmfs/alias/NAME: of one file all mappings show the same memory, whatever serves
- * it.  And not by its path, where another file could be by now.
+ * itself, not of DIR/.pmfs/alias/NAME: all mappings of one file show the same memory, whatever
+ * serves it.  And not by its path, where another file could be by now.
  */
 static int open_readable(int fd)
 {
