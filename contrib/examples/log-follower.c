@@ -67,38 +67,59 @@ static off_t find_trail(const struct follower *f, off_t size)
 	return found;
 }
 
-/* 1: enough. */
-static int print_new(struct follower *f)
+/* Find the place again after a cut. */
+static int find_place(struct follower *f)
 {
-	static char chunk[CHUNK];
 	struct stat st;
-	ssize_t n;
+	off_t found;
 
 	if (fstat(f->fd, &st))
 		return -errno;
-	if (st.st_size < f->at) {
-		off_t found = find_trail(f, st.st_size);
-
-		if (found < 0)
-			fprintf(stderr, "log-follower: lines were cut off before they were read\n");
-		f->at = found < 0 ? 0 : found;
+	found = find_trail(f, st.st_size);
+	if (found < 0) {
+		fprintf(stderr, "log-follower: lines were cut off before they were read\n");
+		f->trail_length = 0;
 	}
-	while ((n = pread(f->fd, chunk, sizeof(chunk), f->at)) > 0) {
-		size_t use = (size_t)n;
+	f->at = found < 0 ? 0 : found;
+	return 0;
+}
 
-		if (f->limited) {
-			for (use = 0; use < (size_t)n && f->left; use++)
-				f->left -= chunk[use] == '\n';
+/* 1: enough. */
+static int print_new(struct follower *f)
+{
+	static char bytes[TRAIL + CHUNK];
+
+	while (!f->limited || f->left) {
+		/* The trail is read again with what is new: the size alone does not tell of a cut, as
+		 * the file may have grown again meanwhile. */
+		ssize_t n = pread(f->fd, bytes, f->trail_length + CHUNK, f->at - (off_t)f->trail_length);
+		size_t trail = f->trail_length, use;
+		int rc;
+
+		if (n < 0)
+			return -errno;
+		if ((size_t)n < trail || memcmp(bytes, f->trail, trail) != 0) {
+			rc = find_place(f);
+			if (rc)
+				return rc;
+			continue;
 		}
-		fwrite(chunk, 1, use, stdout);
-		remember(f, chunk, use);
-		f->at += (off_t)use;
-		if (f->limited && !f->left)
+		if ((size_t)n == trail)
 			break;
+		use = (size_t)n - trail;
+		if (f->limited) {
+			size_t all = use;
+
+			for (use = 0; use < all && f->left; use++)
+				f->left -= bytes[trail + use] == '\n';
+		}
+		fwrite(bytes + trail, 1, use, stdout);
+		remember(f, bytes + trail, use);
+		f->at += (off_t)use;
 	}
 	if (fflush(stdout))
 		return -errno;
-	return n < 0 ? -errno : f->limited && !f->left;
+	return f->limited && !f->left;
 }
 
 int main(int argc, char **argv)

@@ -3,7 +3,7 @@
 # libpmfs as it is installed: pkg-config, both libraries, C and C++, the examples on a mount.
 . "$(dirname "$0")/lib.sh"
 
-need make pkg-config python3
+need make pkg-config ps python3
 src=${PMFS_SRCDIR:-$(dirname "$0")/../..}
 [ -f "$PMFS_BUILD/Makefile" ] || skip 'there is no build directory to install from'
 cc=$(sed -n 's/^CC = //p' "$PMFS_BUILD/Makefile")
@@ -92,6 +92,10 @@ done
 # In a ring as small as can be messages go over its end.
 expect_ok "$T/bin/ring-consumer" "$T/m/ring" 2
 
+is_stopped() {
+	ps -o stat= -p "$1" | grep -q T
+}
+
 say 'a log is followed, cut or not'
 seq 1 100 >"$T/m/log"
 "$T/bin/log-follower" "$T/m/log" 300 >"$T/got" &
@@ -101,11 +105,13 @@ for round in 1 2; do
 	wait_for grep -qx "$((round * 100))" "$T/got"
 	# What a ring log does: the oldest part goes at once, and it is the same file.
 	kill -STOP "$follower"
+	wait_for is_stopped "$follower"
 	tail -n 20 "$T/m/log" >"$T/rest"
 	cat "$T/rest" >"$T/m/log"
 	kill -CONT "$follower"
 	seq $((round * 100 + 1)) $((round * 100 + 100)) >>"$T/m/log"
 done
+wait_for is_gone "$follower"
 wait "$follower"
 cmp <(seq 1 300) "$T/got" || fail 'the follower'
 
