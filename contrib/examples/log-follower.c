@@ -81,6 +81,11 @@ static int find_place(struct follower *f)
 		f->trail_length = 0;
 	}
 	f->at = found < 0 ? 0 : found;
+	/* No more of it than is still before that place. */
+	if (f->trail_length > (size_t)f->at) {
+		memmove(f->trail, f->trail + f->trail_length - (size_t)f->at, (size_t)f->at);
+		f->trail_length = (size_t)f->at;
+	}
 	return 0;
 }
 
