@@ -32,6 +32,7 @@
 #include "ctl/text.h"
 #include "fuse/front.h"
 #include "share/dedup.h"
+#include "share/scrub.h"
 #include "view/view.h"
 
 static const char usage_text[] =
@@ -66,6 +67,7 @@ struct daemon {
 	struct fs *fs;
 	struct dedup *dedup;
 	struct views *views;
+	struct scrub *scrub;
 	struct front *front;
 	struct server *server;
 	struct ctl_host host;
@@ -345,6 +347,7 @@ static int run_front(struct daemon *d)
 		.fs = d->fs,
 		.dedup = d->dedup,
 		.views = d->views,
+		.scrub = d->scrub,
 		.mountpoint = d->dir,
 		.source = d->source,
 		.arg = d,
@@ -398,6 +401,8 @@ static int serve(struct daemon *d)
 		rc = dedup_new(&d->dedup, fs_store(d->fs), DEDUP_MEMORY_DEFAULT);
 		if (!rc)
 			rc = start_views(d);
+		if (!rc)
+				rc = scrub_new(&d->scrub, d->fs);
 		status = rc ? cli_fail(d->cli, (int)outcome_of_errno(rc), "can't start: %s",
 				       strerror(-rc))
 			    : run_front(d);
@@ -410,6 +415,7 @@ static int serve(struct daemon *d)
 	if (d->front)
 		front_free(d->front);
 	views_free(d->views);
+	scrub_free(d->scrub);
 	if (d->dedup)
 		dedup_free(d->dedup);
 	status = close_fs(d, status);

@@ -13,11 +13,13 @@
 struct fs;
 struct dedup;
 struct views;
+struct scrub;
 
 struct ctl_host {
 	struct fs *fs;
 	struct dedup *dedup;
 	struct views *views;
+	struct scrub *scrub;
 	const char *mountpoint; /* absolute */
 	const char *source;     /* image path or "ram" */
 	void *arg;              /* of the calls below */

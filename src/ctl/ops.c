@@ -16,6 +16,7 @@
 #include "ctl/report.h"
 #include "ctl/text.h"
 #include "share/dedup.h"
+#include "share/scrub.h"
 #include "tree/fs.h"
 #include "view/view.h"
 
@@ -599,6 +600,74 @@ static int op_dedup_wait(struct ops_call *call)
 	return 0;
 }
 
+static int op_scrub_start(struct ops_call *call)
+{
+	json_t *rate = json_object_get(call->args, "rate");
+	int rc;
+
+	if (need_right(call, "start a scrub"))
+		return call->exit;
+	if (rate && (!json_is_integer(rate) || json_integer_value(rate) < 0))
+		return call_fail(call, OUTCOME_USAGE, "a rate is a number of bytes per second");
+	rc = scrub_start(call->host->scrub, arg_bool(call, "structure"),
+			 (uint64_t)json_integer_value(rate));
+	if (rc == -EALREADY)
+		return call_fail(
+			call, OUTCOME_BUSY,
+			"a scrub is running on %s already; wait for it: pmfs-ctl scrub %s wait",
+			call->host->mountpoint, call->host->mountpoint);
+	if (rc)
+		return call_errno(call, rc, "start a scrub");
+	call->data = report_scrub(call->host);
+	return 0;
+}
+
+static int op_scrub_status(struct ops_call *call)
+{
+	call->data = report_scrub(call->host);
+	return 0;
+}
+
+static int op_scrub_stop(struct ops_call *call)
+{
+	if (need_right(call, "stop the scrub"))
+		return call->exit;
+	if (scrub_stop(call->host->scrub))
+		return call_fail(call, OUTCOME_NOT_FOUND,
+				 "no scrub is running on %s; start it: pmfs-ctl scrub %s start",
+				 call->host->mountpoint, call->host->mountpoint);
+	call->data = report_scrub(call->host);
+	return 0;
+}
+
+static int op_scrub_wait(struct ops_call *call)
+{
+	struct scrub_stats st;
+	json_t *line;
+	int rc;
+
+	while ((rc = scrub_wait(call->host->scrub, PROGRESS_MS)) == -ETIMEDOUT) {
+		scrub_stat(call->host->scrub, &st);
+		line = report_scrub_of(&st);
+		if (line)
+			json_object_set_new(line, "type", json_string("progress"));
+		if (!line || call->given_up(call->arg) || call->send(call->arg, line))
+			return call_fail(call, OUTCOME_INTERRUPTED, "nobody waits any more");
+	}
+	if (rc)
+		return call_errno(call, rc, "finish the scrub");
+	call->data = report_scrub(call->host);
+	scrub_stat(call->host->scrub, &st);
+	if (st.bad_pages || st.bad_nodes || st.structure_findings)
+		return call_fail(call, OUTCOME_DAMAGED,
+				 "%s is damaged: %llu pages, %llu nodes of the page map, %llu findings in "
+				 "its structure; unmount it and run: fsck.pmfs -y %s",
+				 call->host->source, (unsigned long long)st.bad_pages,
+				 (unsigned long long)st.bad_nodes,
+				 (unsigned long long)st.structure_findings, call->host->source);
+	return 0;
+}
+
 int ops_run(struct ops_call *call, const char *op)
 {
 	static const struct {
@@ -613,6 +682,10 @@ int ops_run(struct ops_call *call, const char *op)
 		{"df", op_df},
 		{"file.info", op_file_info},
 		{"ping", op_ping},
+		{"scrub.start", op_scrub_start},
+		{"scrub.status", op_scrub_status},
+		{"scrub.stop", op_scrub_stop},
+		{"scrub.wait", op_scrub_wait},
 		{"snap.create", op_snap_create},
 		{"snap.delete", op_snap_delete},
 		{"snap.list", op_snap_list},

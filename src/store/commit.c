@@ -14,7 +14,9 @@
  * showed before.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/bits.h"
 #include "base/log.h"
@@ -49,6 +51,10 @@ int store_fail(struct store *st, const char *what, int error)
 	log_limited(LOG_LEVEL_ERR, "store.fail",
 		    "%s failed (error %d): no more writes until the image is opened again", what,
 		    -error);
+	mutex_lock(&st->bad_lock);
+	if (!st->why[0])
+		snprintf(st->why, sizeof(st->why), "%s failed: %s", what, strerror(-error));
+	mutex_unlock(&st->bad_lock);
 	region_poison(st->rg, -EIO);
 	return -EIO;
 }

@@ -219,6 +219,23 @@ int maptree_read_leaf(struct maptree *mt, uint64_t index,
 	return rc ? rc : 1;
 }
 
+int maptree_verify(struct maptree *mt, uint32_t level, uint64_t index)
+{
+	struct pmfs_map_entry node[PMFS_MAP_FANOUT];
+	uint64_t checksum;
+	pfn_t pfn;
+	int rc;
+
+	mutex_assert_held(mt->lock);
+	rc = locate(mt, level, index, &pfn, &checksum);
+	if (rc || pfn == PFN_NONE)
+		return rc;
+	rc = node_read(mt, level, index, pfn, checksum, node);
+	if (!rc && level == 0)
+		rc = leaf_check(mt, index, node);
+	return rc ? rc : 1;
+}
+
 /* Write a node to a new frame; one without an entry is left out. */
 static int node_write(struct maptree *mt, struct frames *fr, const void *buf,
 		      struct maptree_update *up, struct maptree_change *ch)

@@ -72,6 +72,12 @@ int maptree_read_leaf(struct maptree *mt, uint64_t index,
 int maptree_node(struct maptree *mt, uint32_t level, uint64_t index, pfn_t *out);
 
 /*
+ * Read a node once more from the image and compare it with its checksum.  1: it is good; 0: there
+ * is none; -EBADMSG, -EUCLEAN, -EIO; errors of the nodes above it.
+ */
+int maptree_verify(struct maptree *mt, uint32_t level, uint64_t index);
+
+/*
  * Write the nodes that n changed entries (sorted, one per page) change, with frames of the map
  * reserve.  The tree stays as it is.
  */

@@ -70,6 +70,7 @@ static int page_check(struct store *st, struct map_leaf *leaf, vpn_t vpn, pfn_t 
 	if (rc) {
 		log_limited(LOG_LEVEL_ERR, "page.read", "page %llu: frame %llu can't be read",
 			    (unsigned long long)vpn, (unsigned long long)*pfn);
+		store_note_bad(st, vpn);
 		return rc;
 	}
 	atomic_fetch_add_explicit(&st->verified, 1, memory_order_relaxed);
@@ -78,6 +79,7 @@ static int page_check(struct store *st, struct map_leaf *leaf, vpn_t vpn, pfn_t 
 		log_limited(LOG_LEVEL_ERR, "page.hash",
 			    "page %llu: the contents of frame %llu do not match their hash",
 			    (unsigned long long)vpn, (unsigned long long)*pfn);
+		store_note_bad(st, vpn);
 		return -EBADMSG;
 	}
 	mutex_lock(lock);

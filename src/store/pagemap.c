@@ -478,6 +478,37 @@ int pagemap_peek(struct pagemap *pm, uint64_t index, struct pagemap_copy *out)
 	return 1;
 }
 
+int pagemap_verify(struct pagemap *pm, uint64_t index, uint32_t *level)
+{
+	int good = 0;
+	int rc = 0;
+
+	mutex_lock(&pm->map_lock);
+	for (*level = 0; *level < pm->tree.height; ++*level) {
+		if (index & ((UINT64_C(1) << (PMFS_MAP_SHIFT * *level)) - 1))
+			break;
+		rc = maptree_verify(&pm->tree, *level, index >> (PMFS_MAP_SHIFT * *level));
+		if (rc < 0)
+			break;
+		good += rc;
+	}
+	mutex_unlock(&pm->map_lock);
+	return rc < 0 ? rc : good;
+}
+
+void pagemap_distrust(struct pagemap *pm, vpn_t vpn, pfn_t pfn)
+{
+	struct map_leaf *leaf = leaf_in_memory(pm, vpn >> PMFS_MAP_SHIFT);
+	const unsigned int i = vpn & LEAF_MASK;
+
+	if (!leaf)
+		return;
+	mutex_lock(pagemap_leaf_lock(pm, leaf));
+	if (where_pfn(where_get(leaf, i)) == pfn && !bit_test(leaf->nohash, i))
+		abit_clear(leaf->verified, i);
+	mutex_unlock(pagemap_leaf_lock(pm, leaf));
+}
+
 /* ------------------------------------------------------------------ commit */
 
 static int leaf_order(const void *a, const void *b)

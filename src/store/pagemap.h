@@ -17,8 +17,8 @@
  *   G3  born: the page got its frame in the open generation.  The bit is set after `where`, so that
  *       who sees it sees the new frame, too; it goes when the generation closes, between
  *       transactions.
- *   G4  verified: contents that are read through `where` need no check.  Set after `where`; never
- *       taken back, since whatever comes later was written by us.
+ *   G4  verified: contents that are read through `where` need no check.  Set after `where`.  Taken
+ *       back only when the contents of a known hash were found not to match it (scrub).
  *   G5  nohash: `hash` is not that of the contents, because the commit that writes it has not
  *       succeeded yet.
  *   G6  Pages are free when their count is 0.  free[leaf] says how many free pages of a leaf nobody
@@ -137,6 +137,14 @@ struct pagemap_copy {
 };
 /* Copy a leaf without keeping it in memory.  1; 0: it was never used; errors of pagemap_leaf(). */
 int pagemap_peek(struct pagemap *pm, uint64_t index, struct pagemap_copy *out);
+
+/*
+ * Read the nodes that begin at a leaf once more from the image, from the leaf up.  Returns how many
+ * are good, or the error of the first that is not, whose level is then in *level.
+ */
+int pagemap_verify(struct pagemap *pm, uint64_t index, uint32_t *level);
+/* The frame of a page turned out not to hold what its hash says: check it whenever it is read. */
+void pagemap_distrust(struct pagemap *pm, vpn_t vpn, pfn_t pfn);
 
 /*
  * Take the changes of the generation that closes, sorted; NEW marks those with a new frame, whose

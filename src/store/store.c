@@ -274,6 +274,7 @@ static void locks_init(struct store *st)
 	mutex_init(&st->root_lock, LOCK_LEAF);
 	mutex_init(&st->commit_lock, LOCK_COMMIT);
 	mutex_init(&st->keeper_lock, LOCK_LEAF);
+	mutex_init(&st->bad_lock, LOCK_LEAF);
 	cond_init(&st->commit_done);
 	cond_init(&st->keeper_wake);
 	readers_init(&st->readers);
@@ -290,6 +291,7 @@ static void store_free(struct store *st)
 	readers_destroy(&st->readers);
 	cond_destroy(&st->keeper_wake);
 	cond_destroy(&st->commit_done);
+	mutex_destroy(&st->bad_lock);
 	mutex_destroy(&st->keeper_lock);
 	mutex_destroy(&st->commit_lock);
 	mutex_destroy(&st->root_lock);
@@ -500,6 +502,9 @@ void store_stat(struct store *st, struct store_stats *out)
 	out->commit_ns_max = atomic_load(&st->commit_ns_max);
 	out->verified = atomic_load(&st->verified);
 	out->bad_pages = atomic_load(&st->bad_pages);
+	mutex_lock(&st->bad_lock);
+	out->damaged_pages = st->n_bad + st->bad_more;
+	mutex_unlock(&st->bad_lock);
 	out->host_bytes = region_host_bytes(st->rg);
 	out->zero_merged = atomic_load(&st->zero_merged);
 	out->merged = atomic_load(&st->merged);

@@ -67,6 +67,8 @@ void store_abandon(struct store *st);
 bool store_read_only(const struct store *st);
 bool store_is_ram(const struct store *st);
 int store_error(const struct store *st); /* the poison, 0: none */
+/* What failed first, in words; "" without a poison.  Returns buf. */
+const char *store_why(struct store *st, char *buf, size_t len);
 const uint8_t *store_uuid(const struct store *st);
 const char *store_label(const struct store *st);
 uint64_t store_created_ns(const struct store *st);
@@ -119,7 +121,8 @@ struct store_stats {
 	uint64_t dirty_pages; /* written in the open generation */
 	uint64_t commits, commits_small, flushes, written_bytes;
 	uint64_t commit_ns_last, commit_ns_max;
-	uint64_t verified, bad_pages; /* hashes checked, and how many did not match */
+	uint64_t verified, bad_pages; /* hashes checked, and how often one did not match */
+	uint64_t damaged_pages; /* found damaged since store_bad_forget(), each once */
 	uint64_t host_bytes;
 	uint64_t zero_merged, merged; /* by page_merge(), since the mount */
 };
@@ -133,6 +136,30 @@ void store_stat(struct store *st, struct store_stats *out);
 int store_each_page(struct store *st, vpn_t from, vpn_t to,
 		    int (*fn)(void *arg, vpn_t vpn, const struct page_info *info), void *arg);
 vpn_t store_vpn_limit(const struct store *st);
+
+/*
+ * Compare what stands in the image with the page map, whatever was verified before: the nodes of the
+ * map that begin at the leaf of `vpn`, and its pages from `vpn` on, up to `most` of them that have a
+ * hash.  A page that does not match is found damaged (store_bad_take) and is an error to whoever
+ * reads it.  Returns the first page that was not looked at; store_vpn_limit() or more: all were.
+ * The page map's own damage is in *out, and no error.
+ */
+struct store_verified {
+	uint64_t pages, nodes;         /* compared */
+	uint64_t bad_pages, bad_nodes; /* of these, or unreadable */
+	uint64_t dirty;                /* not compared: written since the last commit */
+};
+vpn_t store_verify(struct store *st, vpn_t vpn, unsigned most, struct store_verified *out);
+
+/*
+ * Pages that were found damaged when they were read or verified, each once; found() is called when
+ * there is a new one, with locks held: it may do no more than wake somebody up.
+ */
+void store_on_bad(struct store *st, void (*found)(void *arg), void *arg);
+/* Begin anew: what is still damaged will be found again. */
+void store_bad_forget(struct store *st);
+/* Up to n of those that have not been taken yet. */
+unsigned store_bad_take(struct store *st, vpn_t *out, unsigned n);
 
 /*
  * Check F1 and the page map: every node's checksum, every entry's range, every frame's count; with

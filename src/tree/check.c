@@ -66,6 +66,9 @@ struct check {
 	struct volume *vol; /* the one being looked at, NULL: the volume table */
 	uint64_t ino;	    /* and the inode whose tables are walked, 0: the inode file */
 	bool count_only;    /* pointers and nothing else */
+	bool (*stop)(void *arg);   /* NULL, or asked now and then */
+	bool running;		   /* the fs is in use: only what can't change is looked at */
+	const struct volume *live; /* the live volume, or what stands for it */
 	bool quiet;	    /* the second pass, which only looks for owners */
 	bool broken; /* the volume could not be read everywhere: what it says about links means
 			nothing */
@@ -246,23 +249,30 @@ static void path_of(struct check *ck, uint64_t ino, char *path, size_t size)
 	memmove(path, path + at, size - at);
 }
 
-static void volume_name(const struct volume *vol, char *name, size_t size)
+static void volume_name(const struct volume *vol, const struct volume *live, char *name, size_t size)
 {
+	char text[PMFS_VOL_NAME_MAX + 1] = "";
+
+	if (vol) {
+		rw_rdlock(&vol->fs->volumes_lock);
+		memcpy(text, vol->name, sizeof(text));
+		rw_unlock(&vol->fs->volumes_lock);
+	}
 	if (!vol)
 		snprintf(name, size, "the volume table");
-	else if (atomic_load(&vol->state) == PMFS_VOL_LIVE)
+	else if (vol == live || atomic_load(&vol->state) == PMFS_VOL_LIVE)
 		snprintf(name, size, "live");
 	else if (atomic_load(&vol->state) == PMFS_VOL_DYING)
 		snprintf(name, size, "deleted snapshot %" PRIu64, vol->id);
 	else
-		snprintf(name, size, "snapshot %s", vol->name);
+		snprintf(name, size, "snapshot %s", text);
 }
 
 static void say(struct check *ck, uint64_t ino, pgno_t at, const char *text)
 {
 	char volume[300], path[1024], where[64] = "", line[2048];
 
-	volume_name(ck->vol, volume, sizeof(volume));
+	volume_name(ck->vol, ck->live, volume, sizeof(volume));
 	path_of(ck, ino, path, sizeof(path));
 	if (at != PGNO_END)
 		snprintf(where, sizeof(where), " at byte %" PRIu64, at << PMFS_PAGE_SHIFT);
@@ -565,6 +575,8 @@ static int inodes_diff(struct check *ck, const struct ptab *now, const struct pt
 
 	if (!now->root && !before->root)
 		return 0;
+	if (ck->stop && ck->stop(ck->arg))
+		return -ECANCELED;
 	if (here && count) {
 		rc = check_visit(&ck->cp, now->root, CHECK_INODES, level, at, &seen);
 		if (rc)
@@ -720,7 +732,7 @@ static int volume_fits(struct check *ck)
 	for (uint64_t ino = bit_find_set(ck->touched, ck->inos, 1); ino < ck->inos;
 	     ino = bit_find_set(ck->touched, ck->inos, ino + 1))
 		inode_fits(ck, ino);
-	return vol == ck->fs->live ? free_list_fits(ck) : 0;
+	return vol == ck->live ? free_list_fits(ck) : 0;
 }
 
 /* ------------------------------------------------------------------ volumes */
@@ -760,6 +772,14 @@ static int newest_first(const void *a, const void *b)
 	return (*x)->id > (*y)->id ? -1 : 1;
 }
 
+/* For volumes whose state may change: the newest first. */
+static int by_age(const void *a, const void *b)
+{
+	const struct volume *const *x = a, *const *y = b;
+
+	return (*x)->id > (*y)->id ? -1 : 1;
+}
+
 static int volumes_walk(struct check *ck, struct volume **vols, size_t n)
 {
 	const struct ptab none = {VPN_NONE, 0};
@@ -769,11 +789,13 @@ static int volumes_walk(struct check *ck, struct volume **vols, size_t n)
 
 	ck->vol = NULL;
 	ck->ino = 0;
-	rc = check_table(&ck->cp, &ck->fs->table, CHECK_ROWS, &tally);
+	/* The volume table of a fs in use changes. */
+	rc = ck->running ? 0 : check_table(&ck->cp, &ck->fs->table, CHECK_ROWS, &tally);
 	if (!ck->quiet)
 		say_kept(ck);
 	for (size_t i = 0; i < n && !rc; i++) {
-		ck->count_only = ck->quiet || atomic_load(&vols[i]->state) == PMFS_VOL_DYING;
+		ck->count_only = ck->quiet || (!ck->running &&
+					       atomic_load(&vols[i]->state) == PMFS_VOL_DYING);
 		rc = volume_check(ck, vols[i], ck->count_only ? &none : before);
 		before = &vols[i]->inodes;
 	}
@@ -788,7 +810,7 @@ static int named_new(struct check *ck, struct volume **vols, size_t n)
 	uint64_t inos = PMFS_INO_FIRST;
 
 	for (size_t i = 0; i < n; i++)
-		if (atomic_load(&vols[i]->state) != PMFS_VOL_DYING)
+		if (ck->running || atomic_load(&vols[i]->state) != PMFS_VOL_DYING)
 			inos = MAX(inos, vols[i]->next_ino);
 	ck->inos = MIN(inos, most);
 	ck->named = calloc(ck->inos, sizeof(*ck->named));
@@ -803,6 +825,9 @@ static int count_is_wrong(void *arg, vpn_t vpn, uint64_t refs, uint64_t met)
 	struct check *ck = arg;
 	struct mismatch *more;
 
+	/* Pointers of the live volume come on top of those of a fs in use. */
+	if (ck->running && met < refs)
+		return 0;
 	if (!met) {
 		if (!ck->lost++)
 			ck->first_lost = vpn;
@@ -904,9 +929,39 @@ static int volumes_all(struct fs *fs, struct volume ***out, size_t *n)
 	return 0;
 }
 
+static int check_all(struct check *ck, struct volume **vols, size_t n, bool data)
+{
+	int rc;
+
+	ck->paths_left = PATHS_FOUND;
+	ck->cp.bad = found_in_pages;
+	ck->cp.owner = owner_found;
+	ck->cp.arg = ck;
+	rc = check_pages_init(&ck->cp, ck->fs->st, data);
+	ck->reads_left = ck->cp.limit * 16 + 65536;
+	if (!rc)
+		rc = named_new(ck, vols, n);
+	if (!rc)
+		rc = volumes_walk(ck, vols, n);
+	if (!rc)
+		rc = counts_fit(ck, vols, n);
+	say_kept(ck);
+	if (!rc && !ck->running) {
+		rc = store_check(ck->fs->st, false, found_in_store, ck);
+		if (rc > 0)
+			ck->findings += (uint64_t)rc;
+	}
+	check_pages_free(&ck->cp);
+	free(ck->kept);
+	free(ck->wrong);
+	free(ck->named);
+	free(ck->touched);
+	return rc < 0 ? rc : (int)MIN(ck->findings, (uint64_t)INT32_MAX);
+}
+
 int fs_check(struct fs *fs, bool data, void (*bad)(void *arg, const char *what), void *arg)
 {
-	struct check ck = {.fs = fs, .bad = bad, .arg = arg, .paths_left = PATHS_FOUND};
+	struct check ck = {.fs = fs, .bad = bad, .arg = arg, .live = fs->live};
 	struct volume **vols;
 	size_t n;
 	int rc;
@@ -914,28 +969,47 @@ int fs_check(struct fs *fs, bool data, void (*bad)(void *arg, const char *what),
 	rc = volumes_all(fs, &vols, &n);
 	if (rc)
 		return rc;
-	ck.cp.bad = found_in_pages;
-	ck.cp.owner = owner_found;
-	ck.cp.arg = &ck;
-	rc = check_pages_init(&ck.cp, fs->st, data);
-	ck.reads_left = ck.cp.limit * 16 + 65536;
-	if (!rc)
-		rc = named_new(&ck, vols, n);
-	if (!rc)
-		rc = volumes_walk(&ck, vols, n);
-	if (!rc)
-		rc = counts_fit(&ck, vols, n);
-	say_kept(&ck);
-	if (!rc) {
-		rc = store_check(fs->st, false, found_in_store, &ck);
-		if (rc > 0)
-			ck.findings += (uint64_t)rc;
-	}
-	check_pages_free(&ck.cp);
-	free(ck.kept);
-	free(ck.wrong);
-	free(ck.named);
-	free(ck.touched);
+	rc = check_all(&ck, vols, n, data);
 	free(vols);
-	return rc < 0 ? rc : (int)MIN(ck.findings, (uint64_t)INT32_MAX);
+	return rc;
+}
+
+int fs_check_running(struct fs *fs, bool (*stop)(void *arg), void (*bad)(void *arg, const char *what),
+		     void *arg)
+{
+	struct check ck = { .fs = fs, .bad = bad, .arg = arg, .running = true, .stop = stop };
+	struct volume **vols = calloc(PMFS_VOL_ID_MAX + 2, sizeof(struct volume *));
+	struct volume *pin, *vol;
+	uint64_t id = 0;
+	size_t n = 0;
+	int rc;
+
+	if (!vols)
+		return -ENOMEM;
+	if (fs->read_only) {
+		pin = volume_get(fs, fs->live->id);
+		rc = 0;
+	} else {
+		rc = volume_pin(fs, &pin);
+	}
+	if (rc) {
+		free(vols);
+		return rc;
+	}
+	vols[n++] = pin;
+	ck.live = pin;
+	/* A volume that is held is not taken apart, even when it is deleted meanwhile. */
+	while ((vol = volume_next(fs, id))) {
+		id = vol->id;
+		if (atomic_load(&vol->state) == PMFS_VOL_SNAPSHOT)
+			vols[n++] = vol;
+		else
+			volume_put(vol);
+	}
+	qsort(vols + 1, n - 1, sizeof(struct volume *), by_age);
+	rc = check_all(&ck, vols, n, false);
+	for (size_t i = 0; i < n; i++)
+		volume_put(vols[i]);
+	free(vols);
+	return rc;
 }

@@ -263,9 +263,33 @@ struct fs_stats {
 };
 void fs_stat(struct fs *fs, struct fs_stats *out);
 
+/*
+ * Whose pages are these?  Walks all volumes, so it is for the few pages that are damaged; what
+ * changes meanwhile can be missed.  A page that several files or snapshots share has a place in each
+ * (FS_PLACES_MAX in all; paths are looked for in the first few volumes).
+ */
+#define FS_PLACES_MAX 64u
+enum fs_place_kind { FS_PLACE_DATA, FS_PLACE_DIR, FS_PLACE_XATTR, FS_PLACE_INODES };
+struct fs_place {
+	vpn_t vpn;
+	const char *volume;   /* the snapshot's name, "" the live tree */
+	enum fs_place_kind kind;
+	uint64_t ino;         /* whose; FS_PLACE_INODES: the first inode that is behind it */
+	const char *path;     /* below the volume's root; "": not found */
+	uint64_t off, len;    /* the bytes of the file, or the inodes, that are in or below the page */
+};
+int fs_find_pages(struct fs *fs, const vpn_t *vpns, size_t n,
+		  void (*fn)(void *arg, const struct fs_place *place), void *arg);
+
 /* Full walk: page counts, directories, link counts, sizes, free inodes, orphans.  data: hashes of
  * data pages too.  Nothing else may run. Returns the number of findings or an error that stopped
  * it. */
 int fs_check(struct fs *fs, bool data, void (*bad)(void *arg, const char *what), void *arg);
+/*
+ * The same for an fs in use: the live volume as it is at one moment, which is held for as long as it takes (volume_pin()), and all snapshots.
+ * Nobody waits for it.  What can't be told while others work: pages that nothing points at, and the counts of frames.
+ * stop (may be NULL) is asked now and then with the same arg: true ends it with -ECANCELED.
+ */
+int fs_check_running(struct fs *fs, bool (*stop)(void *arg), void (*bad)(void *arg, const char *what), void *arg);
 
 #endif

@@ -88,6 +88,11 @@ void volume_add(struct volume *vol);
  * vol->lock held. */
 int volume_store_as(struct txn *tx, struct volume *vol, uint32_t state, const char *name,
 		    const char *message);
+/*
+ * Hold the live volume as it is at one moment: a volume that is born dying, so that nobody sees it and a crash leaves nothing that would not be
+ * given back.  volume_put() lets go of it.  Errors of fs_snap_create().
+ */
+int volume_pin(struct fs *fs, struct volume **out);
 /* Free the row of a dying volume whose inode file is gone. */
 int volume_erase_row(struct txn *tx, struct volume *vol);
 /* Take an erased one out of the list and free it. */
