@@ -207,7 +207,8 @@ static int write_image(struct store *st, struct closed *cl, enum commit_why why)
 	all = pagemap_merge(&st->pm, cl->deltas, cl->count, &n);
 	if (!all)
 		return -ENOMEM;
-	if (n > PMFS_DELTA_MAX || (why == COMMIT_TIMER && n > COMMIT_SOFT_FULL))
+	if (n > PMFS_DELTA_MAX || (why == COMMIT_TIMER && n > COMMIT_SOFT_FULL) ||
+	    (why == COMMIT_FOLD && n))
 		return write_big(st, cl, all, n);
 	return write_small(st, cl, all, n);
 }
@@ -337,6 +338,11 @@ int commit_wait(struct store *st, uint64_t generation)
 	rc = commit_run(st, COMMIT_ASKED);
 	lead_end(st);
 	return rc;
+}
+
+int store_fold(struct store *st)
+{
+	return commit_lead(st, COMMIT_FOLD);
 }
 
 int commit_now(struct store *st)

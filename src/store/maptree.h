@@ -34,6 +34,13 @@ struct maptree {
 	uint64_t checksum;
 	uint32_t height;
 	struct map_node *top; /* NULL: not read yet, or height below 2 */
+	/*
+	 * For repair: a node that can't be used is forgotten, as if it had never been, instead of
+	 * being an error, and so is an entry of a leaf that can't be.  lost() hears of the pages; it may be NULL.
+	 */
+	bool salvage;
+	void (*lost)(void *arg, vpn_t first, uint64_t pages, const char *why);
+	void *lost_arg;
 };
 
 /* One node that a commit has written anew; pfn PFN_NONE: it has become empty and is gone. */

@@ -371,18 +371,12 @@ static int write_in_place(struct txn *tx, struct map_leaf *leaf, vpn_t vpn, size
 	return rc ? store_fail(tx->st, "writing a page", rc) : 0;
 }
 
-int page_write(struct txn *tx, vpn_t vpn, size_t off, const void *buf, size_t len)
+static int write_page(struct txn *tx, struct map_leaf *leaf, vpn_t vpn, size_t off, const void *buf,
+		      size_t len)
 {
 	struct store *st = tx->st;
-	struct map_leaf *leaf;
 	int rc;
 
-	assert(off <= PMFS_PAGE_SIZE && len <= PMFS_PAGE_SIZE - off);
-	rc = pagemap_leaf(&st->pm, vpn, &leaf);
-	if (rc)
-		return rc;
-	if (where_refs(where_of(leaf, slot_of(vpn))) != 1)
-		return -EUCLEAN;
 	if (!len)
 		return 0;
 	/* A born page stays born until the transaction ends, and nobody merges one: no lock. */
@@ -394,6 +388,57 @@ int page_write(struct txn *tx, vpn_t vpn, size_t off, const void *buf, size_t le
 	else
 		rc = write_moved(tx, leaf, vpn, off, buf, len);
 	mutex_unlock(page_lock(st, vpn));
+	return rc;
+}
+
+int page_write(struct txn *tx, vpn_t vpn, size_t off, const void *buf, size_t len)
+{
+	struct map_leaf *leaf;
+	int rc;
+
+	assert(off <= PMFS_PAGE_SIZE && len <= PMFS_PAGE_SIZE - off);
+	rc = pagemap_leaf(&tx->st->pm, vpn, &leaf);
+	if (rc)
+		return rc;
+	if (where_refs(where_of(leaf, slot_of(vpn))) != 1)
+		return -EUCLEAN;
+	return write_page(tx, leaf, vpn, off, buf, len);
+}
+
+int page_mend(struct txn *tx, vpn_t vpn, const void *contents)
+{
+	struct map_leaf *leaf;
+	int rc;
+
+	rc = pagemap_leaf(&tx->st->pm, vpn, &leaf);
+	if (rc)
+		return rc;
+	if (!where_refs(where_of(leaf, slot_of(vpn))))
+		return -EUCLEAN;
+	return write_page(tx, leaf, vpn, 0, contents, PMFS_PAGE_SIZE);
+}
+
+int page_recount(struct txn *tx, vpn_t vpn, uint64_t refs)
+{
+	struct pagemap *pm = &tx->st->pm;
+	struct map_leaf *leaf;
+	uint64_t before;
+	int rc;
+
+	if (refs > PMFS_MAP_REFS_MAX)
+		return -EMLINK;
+	rc = pagemap_leaf(pm, vpn, &leaf);
+	if (rc)
+		return rc;
+	mutex_lock(pagemap_leaf_lock(pm, leaf));
+	before = where_refs(where_of(leaf, slot_of(vpn)));
+	if (!before)
+		rc = -EUCLEAN;
+	else if (!refs)
+		pagemap_remove(pm, leaf, slot_of(vpn));
+	else if (refs != before)
+		pagemap_set_refs(pm, leaf, slot_of(vpn), refs);
+	mutex_unlock(pagemap_leaf_lock(pm, leaf));
 	return rc;
 }
 

@@ -83,6 +83,13 @@ int page_refs(struct store *st, vpn_t vpn, uint64_t *refs);
 
 /* Does another page name its frame, too (page_merge())? */
 bool page_frame_shared(struct store *st, vpn_t vpn);
+/*
+ * For repair.  The first gives a page new contents for all who point at it, whatever its count (so
+ * P2 does not hold); the second sets the count to what a walk has found, 0: the page goes.
+ * -EUCLEAN: no such page.
+ */
+int page_mend(struct txn *tx, vpn_t vpn, const void *contents);
+int page_recount(struct txn *tx, vpn_t vpn, uint64_t refs);
 
 /* What a page is made of, for info, dedup and checks. */
 struct page_info {

@@ -74,6 +74,7 @@ void pagemap_destroy(struct pagemap *pm)
 	}
 	free(pm->chunk);
 	free(pm->acc);
+	free(pm->lost);
 	maptree_destroy(&pm->tree);
 	for (unsigned int i = 0; i < PAGEMAP_STRIPES; i++)
 		mutex_destroy(&pm->stripe[i]);
@@ -442,7 +443,7 @@ void pagemap_remove(struct pagemap *pm, struct map_leaf *leaf, unsigned int i)
 	count_page(pm, leaf, -1, where_pfn(old) == PFN_NONE ? -1 : 0);
 	if (where_pfn(old) != PFN_NONE)
 		frames_drop(pm->fr, where_pfn(old), pagemap_counted(pm, leaf, where_pfn(old)));
-	if (leaf->counted)
+	if (leaf->counted && !pm->salvage)
 		vpn_give_back(pm, leaf->index);
 }
 
@@ -726,7 +727,7 @@ static int scan_leaf(struct pagemap *pm, uint64_t index)
 	if (leaf)
 		leaf->counted = true;
 	mutex_lock(&pm->vpn_lock);
-	free_set(pm, index, nfree);
+	free_set(pm, index, pm->salvage ? 0 : nfree);
 	mutex_unlock(&pm->vpn_lock);
 	atomic_store(&pm->scan_next, index + 1);
 	if (leaf)
@@ -764,4 +765,61 @@ int pagemap_scan(struct pagemap *pm, uint64_t max)
 		}
 	}
 	return 0;
+}
+
+/* ------------------------------------------------------------------ repair */
+
+/* From the tree, with map_lock held. */
+static void note_lost(void *arg, vpn_t first, uint64_t count, const char *why)
+{
+	struct pagemap *pm = arg;
+	vpn_t *more;
+
+	pm->lost_said(pm->lost_arg, first, count, why);
+	if (!(pm->lost_count & (pm->lost_count - 1))) {
+		more = realloc(pm->lost, MAX(pm->lost_count * 2, 1) * sizeof(*more));
+		if (!more) {
+			pm->lost_failed = true;
+			return;
+		}
+		pm->lost = more;
+	}
+	/* One entry of it is enough to have it written; page 0 is none. */
+	pm->lost[pm->lost_count++] = MAX(first, 1);
+}
+
+void pagemap_salvage(struct pagemap *pm,
+		     void (*said)(void *arg, vpn_t first, uint64_t pages, const char *why), void *arg)
+{
+	pm->salvage = true;
+	pm->lost_said = said;
+	pm->lost_arg = arg;
+	pm->tree.salvage = true;
+	pm->tree.lost = note_lost;
+	pm->tree.lost_arg = pm;
+}
+
+int pagemap_salvaged(struct pagemap *pm)
+{
+	int rc = 0;
+
+	/* Everything has been read once. */
+	mutex_lock(&pm->map_lock);
+	pm->tree.lost = NULL;
+	mutex_unlock(&pm->map_lock);
+	if (pm->lost_failed)
+		return -ENOMEM;
+	for (uint64_t i = 0; i < pm->lost_count && !rc; i++) {
+		struct map_leaf *leaf;
+
+		if (pm->lost[i] >= atomic_load(&pm->vpn_limit))
+			continue;
+		rc = leaf_get(pm, pm->lost[i] >> PMFS_MAP_SHIFT, &leaf);
+		if (rc)
+			break;
+		mutex_lock(pagemap_leaf_lock(pm, leaf));
+		mark_changed(pm, leaf, pm->lost[i] & LEAF_MASK);
+		mutex_unlock(pagemap_leaf_lock(pm, leaf));
+	}
+	return rc;
 }

@@ -81,6 +81,14 @@ struct pagemap {
 	_Atomic(struct map_leaf *) changed_leaves;
 	_Atomic uint64_t changed; /* pages in the open generation's list */
 	_Atomic uint64_t born;	  /* of these with a new frame */
+	/* Repair: no page number of before is given out, so that what points at a lost page finds nothing. */
+	bool salvage;	   /* set before anybody else has it */
+	vpn_t *lost;	   /* entries that have to go into the next commit; guarded by map_lock */
+	uint64_t lost_count;
+	bool lost_failed; /* no memory for that list */
+	void (*lost_said)(void *arg, vpn_t first, uint64_t pages, const char *why);
+	void *lost_arg;
+
 	_Atomic uint64_t pages;	  /* with a count, as far as the scan has come */
 	_Atomic uint64_t holes;
 };
@@ -171,6 +179,15 @@ void pagemap_set_tree(struct pagemap *pm, const struct maptree_update *up);
  * which leave it undone.
  */
 int pagemap_scan(struct pagemap *pm, uint64_t max);
+
+/*
+ * For repair, before anything else is done with it: have damaged nodes and entries forgotten, which
+ * pagemap_scan() over all of it does, telling said() of each.
+ */
+void pagemap_salvage(struct pagemap *pm,
+		     void (*said)(void *arg, vpn_t first, uint64_t pages, const char *why), void *arg);
+/* After the scan: let the next commit that writes the tree leave out what was forgotten.  In a transaction. */
+int pagemap_salvaged(struct pagemap *pm);
 
 /* Frames that the map could need anew in one commit: for frames_set_map_nodes(). */
 uint64_t pagemap_frames(const struct pagemap *pm);

@@ -138,14 +138,14 @@ static int slot_proven(struct region *rg, const struct super_slot *slot, vpn_t *
 	return 0;
 }
 
-static int pick_slot(struct region *rg, struct super_slots *slots, unsigned *pick,
+static int pick_slot(struct region *rg, struct super_slots *slots, bool older, unsigned *pick,
 		     struct store_error *err)
 {
 	int first = 0;
 
 	if (slots->damage[0])
 		log_warn("%s", slots->damage);
-	for (unsigned i = 0; i < slots->count; i++) {
+	for (unsigned i = older && slots->count > 1; i < slots->count; i++) {
 		vpn_t bad = VPN_NONE;
 		int rc = slot_proven(rg, &slots->slot[i], &bad);
 
@@ -220,7 +220,7 @@ static int open_image(struct store *st, const struct store_config *cfg, struct s
 	rc = super_load(st->rg, &slots, err);
 	if (rc)
 		return rc;
-	rc = pick_slot(st->rg, &slots, &pick, err);
+	rc = pick_slot(st->rg, &slots, cfg->older, &pick, err);
 	if (!rc) {
 		*slot = slots.slot[pick];
 		slots.slot[pick].deltas = NULL;
@@ -238,6 +238,8 @@ static int open_image(struct store *st, const struct store_config *cfg, struct s
 	}
 	if (cfg->read_only)
 		return 0;
+	/* The newest slot has to be overwritten, or it would be the one to be found again. */
+	st->root_changed = st->root_changed || cfg->older;
 	rc = region_set_limit(st->rg, slot->super.limit_frames);
 	if (rc)
 		return fail(err, rc, "can't use %s up to its size: %s", cfg->path, strerror(-rc));
@@ -326,6 +328,27 @@ static int open_maps(struct store *st, struct super_slot *slot, struct store_err
 	return 0;
 }
 
+/* Read the whole page map, and have the next commit leave out what could not be. */
+static int salvage(struct store *st, const struct store_config *cfg, struct store_error *err)
+{
+	struct txn tx;
+	int rc;
+
+	pagemap_salvage(&st->pm, cfg->lost, cfg->lost_arg);
+	do {
+		rc = store_scan(st, SCAN_STEP);
+	} while (!rc);
+	rc = MIN(rc, 0);
+	if (!rc && !st->read_only) {
+		rc = txn_begin(st, &tx, FRAME_RECLAIM, 0);
+		if (!rc) {
+			rc = pagemap_salvaged(&st->pm);
+			txn_end(&tx);
+		}
+	}
+	return rc ? fail(err, rc, "the page map can't be read: %s", strerror(-rc)) : 0;
+}
+
 int store_open(struct store **out, const struct store_config *cfg, struct store_error *err)
 {
 	struct super_slot slot = {0};
@@ -348,6 +371,8 @@ int store_open(struct store **out, const struct store_config *cfg, struct store_
 	if (!rc)
 		rc = open_maps(st, &slot, err);
 	free(slot.deltas);
+	if (!rc && cfg->lost)
+		rc = salvage(st, cfg, err);
 	if (!rc && cfg->background) {
 		rc = thread_start(&st->keeper, "pmfs-keeper", keeper_main, st);
 		if (rc)

@@ -33,6 +33,14 @@ struct store_config {
 	 */
 	void (*relief)(void *arg);
 	void *relief_arg;
+	/*
+	 * Repair: what is damaged in the page map is forgotten and told to lost(), which may be NULL for
+	 * an ordinary open: pages from `first` on, of which some were in use.  Then everything is scanned when
+	 * it returns, and store_fold() makes that durable.  older: use the older slot where there are two.
+	 */
+	void (*lost)(void *arg, vpn_t first, uint64_t pages, const char *why);
+	void *lost_arg;
+	bool older;
 };
 
 /* What was wrong with an image, in words for a person. */
@@ -102,6 +110,9 @@ int commit_now(struct store *st);
  */
 int commit_with(struct store *st, enum frame_class cls, uint64_t frames,
 		int (*at_close)(struct txn *tx, void *arg), void *arg);
+
+/* A commit that writes the page map's tree, however little has changed. */
+int store_fold(struct store *st);
 
 /*
  * The pass that derives what is free after opening; max_leaves at a time; 1: done, 0: more, error.

@@ -91,6 +91,7 @@ void readers_wait(struct readers *r);
 enum commit_why {
 	COMMIT_ASKED,
 	COMMIT_TIMER, /* nobody waits: fold the changed entries into the tree early */
+	COMMIT_FOLD,  /* do that in any case */
 };
 int commit_lead(struct store *st, enum commit_why why);
 /*

@@ -59,13 +59,16 @@ struct mismatch {
 struct check {
 	struct fs *fs;
 	void (*bad)(void *arg, const char *what);
+	void (*of_volume)(void *arg, struct volume *vol); /* NULL, or told before what is bad of a volume */
 	void *arg;
 	uint64_t findings;
 
 	struct check_pages cp;
 	struct volume *vol; /* the one being looked at, NULL: the volume table */
 	uint64_t ino;	    /* and the inode whose tables are walked, 0: the inode file */
+	bool ends;	    /* look behind the ends of files, also without data */
 	bool count_only;    /* pointers and nothing else */
+	void (*progress)(void *arg, double percent); /* may be NULL */
 	bool (*stop)(void *arg);   /* NULL, or asked now and then */
 	bool running;		   /* the fs is in use: only what can't change is looked at */
 	const struct volume *live; /* the live volume, or what stands for it */
@@ -130,6 +133,13 @@ __attribute__((format(printf, 3, 4))) static void found(struct check *ck, uint64
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	keep(ck, ino, PGNO_END, text);
+}
+
+static void show_progress(void *arg, double percent)
+{
+	const struct check *ck = arg;
+
+	ck->progress(ck->arg, percent);
 }
 
 static void found_in_pages(void *arg, pgno_t at, const char *what)
@@ -281,6 +291,8 @@ static void say(struct check *ck, uint64_t ino, pgno_t at, const char *text)
 	else
 		snprintf(line, sizeof(line), "%s: inode %" PRIu64 "%s%s%s: %s%s", volume, ino,
 			 path[0] ? " (" : "", path, path[0] ? ")" : "", text, where);
+	if (ck->of_volume && ck->vol)
+		ck->of_volume(ck->arg, ck->vol);
 	ck->bad(ck->arg, line);
 }
 
@@ -512,7 +524,7 @@ static int record_first(struct check *ck, uint64_t ino, const struct pmfs_inode 
 		      le64_get(rec->pages));
 	if (!valid && td.whole && tx.whole)
 		rc = inode_contents(ck, &in, rec, before);
-	if (!rc && !valid && td.whole && S_ISREG(mode) && ck->cp.data && td.weight <= ck->cp.limit)
+	if (!rc && !valid && td.whole && S_ISREG(mode) && (ck->cp.data || ck->ends) && td.weight <= ck->cp.limit)
 		behind_size(ck, &in);
 out:
 	ck->ino = 0;
@@ -936,6 +948,7 @@ static int check_all(struct check *ck, struct volume **vols, size_t n, bool data
 	ck->paths_left = PATHS_FOUND;
 	ck->cp.bad = found_in_pages;
 	ck->cp.owner = owner_found;
+	ck->cp.progress = ck->progress ? show_progress : NULL;
 	ck->cp.arg = ck;
 	rc = check_pages_init(&ck->cp, ck->fs->st, data);
 	ck->reads_left = ck->cp.limit * 16 + 65536;
@@ -959,9 +972,10 @@ static int check_all(struct check *ck, struct volume **vols, size_t n, bool data
 	return rc < 0 ? rc : (int)MIN(ck->findings, (uint64_t)INT32_MAX);
 }
 
-int fs_check(struct fs *fs, bool data, void (*bad)(void *arg, const char *what), void *arg)
+int check_by_volume(struct fs *fs, const struct check_how *how, void *arg)
 {
-	struct check ck = {.fs = fs, .bad = bad, .arg = arg, .live = fs->live};
+	struct check ck = { .fs = fs, .bad = how->bad, .of_volume = how->of_volume, .progress = how->progress, .ends = how->ends,
+			    .arg = arg, .live = fs->live };
 	struct volume **vols;
 	size_t n;
 	int rc;
@@ -969,9 +983,24 @@ int fs_check(struct fs *fs, bool data, void (*bad)(void *arg, const char *what),
 	rc = volumes_all(fs, &vols, &n);
 	if (rc)
 		return rc;
-	rc = check_all(&ck, vols, n, data);
+	rc = check_all(&ck, vols, n, how->data);
 	free(vols);
 	return rc;
+}
+
+int fs_check(struct fs *fs, bool data, void (*bad)(void *arg, const char *what), void *arg)
+{
+	const struct check_how how = { .data = data, .bad = bad };
+
+	return check_by_volume(fs, &how, arg);
+}
+
+int fs_check_shown(struct fs *fs, bool data, void (*bad)(void *arg, const char *what),
+		   void (*progress)(void *arg, double percent), void *arg)
+{
+	const struct check_how how = { .data = data, .bad = bad, .progress = progress };
+
+	return check_by_volume(fs, &how, arg);
 }
 
 int fs_check_running(struct fs *fs, bool (*stop)(void *arg), void (*bad)(void *arg, const char *what),

@@ -23,8 +23,27 @@
 
 struct fs;
 
+/*
+ * Repair, which is a part of opening (fs_config.repair; not read-only, no store.lost): what is damaged is told and mended, in ordinary transactions,
+ * so that a crash in the middle leaves an image that is no worse.  What can't be read is lost: parts of page tables become holes, pages that the page
+ * map lost are gone, inodes without a name go to /lost+found.
+ */
+#define FS_REPAIR_INOS 64u
+struct fs_repair {
+	bool cut_data; /* damaged contents become holes; otherwise they stay, and stay an error to who reads them */
+	/* In words; left: it could not be mended. */
+	void (*said)(void *arg, bool left, const char *what);
+	void (*progress)(void *arg, const char *what, double percent); /* may be NULL */
+	void *arg;
+	/* Out: how many of each; the first inodes that have lost something. */
+	uint64_t fixed, left;
+	uint64_t inos[FS_REPAIR_INOS];
+	size_t n_inos;
+};
+
 struct fs_config {
 	struct store_config store; /* relief is filled in here */
+	struct fs_repair *repair;  /* NULL: none */
 	bool background;	   /* reclaim thread */
 	/* Of the root directory when the image is new; mode 0: 0755. */
 	uint32_t root_uid, root_gid, root_mode;
@@ -285,6 +304,9 @@ int fs_find_pages(struct fs *fs, const vpn_t *vpns, size_t n,
  * data pages too.  Nothing else may run. Returns the number of findings or an error that stopped
  * it. */
 int fs_check(struct fs *fs, bool data, void (*bad)(void *arg, const char *what), void *arg);
+/* The same, and how far it is, now and then. */
+int fs_check_shown(struct fs *fs, bool data, void (*bad)(void *arg, const char *what),
+		   void (*progress)(void *arg, double percent), void *arg);
 /*
  * The same for an fs in use: the live volume as it is at one moment, which is held for as long as it takes (volume_pin()), and all snapshots.
  * Nobody waits for it.  What can't be told while others work: pages that nothing points at, and the counts of frames.

@@ -45,6 +45,17 @@ int inode_get_writable(struct fs *fs, uint64_t id, struct inode **out);
  * caller's; cost: its frames. */
 int inode_kill_priv(struct txn *tx, struct inode *in);
 uint64_t inode_kill_cost(struct inode *in);
+/* ---- check.c: fs_check(), which tells of each finding in a volume which one that is ---- */
+struct check_how {
+	bool data;
+	bool ends; /* look behind the ends of files, which data does, too */
+	void (*bad)(void *arg, const char *what);
+	void (*of_volume)(void *arg, struct volume *vol);  /* may be NULL */
+	void (*progress)(void *arg, double percent);       /* may be NULL */
+};
+int check_by_volume(struct fs *fs, const struct check_how *how, void *arg);
+/* ---- owner.c: a path of each of these inodes of the live volume, where one is found ---- */
+int fs_find_paths(struct fs *fs, const uint64_t *inos, size_t n, void (*fn)(void *arg, uint64_t ino, const char *path), void *arg);
 /* ---- file.c ---- */
 /* Finish a truncation that a crash or a full image cut short (PMFS_INODE_STALE). Lock held
  * exclusively, no transaction open. */

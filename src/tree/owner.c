@@ -318,3 +318,32 @@ int fs_find_pages(struct fs *fs, const vpn_t *vpns, size_t n,
 	free(s);
 	return 0;
 }
+
+struct paths {
+	void (*fn)(void *arg, uint64_t ino, const char *path);
+	void *arg;
+};
+
+static void path_place(void *arg, const struct fs_place *place)
+{
+	const struct paths *ps = arg;
+
+	if (place->path[0])
+		ps->fn(ps->arg, place->ino, place->path);
+}
+
+int fs_find_paths(struct fs *fs, const uint64_t *inos, size_t n,
+		  void (*fn)(void *arg, uint64_t ino, const char *path), void *arg)
+{
+	struct paths ps = { fn, arg };
+	struct search *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return -ENOMEM;
+	*s = (struct search){ .fs = fs, .vol = fs->live, .fn = path_place, .arg = &ps, .paths_left = 1 };
+	for (size_t i = 0; i < n; i++)
+		found(s, VPN_NONE, FS_PLACE_DATA, inos[i], 0, 0);
+	say_hits(s);
+	free(s);
+	return 0;
+}

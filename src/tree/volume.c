@@ -56,14 +56,14 @@ static void row_encode(const struct volume *vol, struct pmfs_volume *rec)
 }
 
 /* zero terminated and padded? */
-static bool text_valid(const uint8_t *text, size_t size)
+bool volume_text_valid(const uint8_t *text, size_t size)
 {
 	const uint8_t *end = memchr(text, 0, size);
 
 	return end && mem_is_zero(end, size - (size_t)(end - text));
 }
 
-static const char *row_decode(const struct pmfs_volume *rec, uint64_t next_volume,
+const char *volume_row_decode(const struct pmfs_volume *rec, uint64_t next_volume,
 			      struct volume *vol)
 {
 	const uint32_t state = le32_get(rec->state);
@@ -72,8 +72,8 @@ static const char *row_decode(const struct pmfs_volume *rec, uint64_t next_volum
 		return "a row of the volume table has an unknown state";
 	if (!le64_get(rec->id) || le64_get(rec->id) >= next_volume)
 		return "a row of the volume table has an impossible id";
-	if (!text_valid(rec->name, sizeof(rec->name)) ||
-	    !text_valid(rec->message, sizeof(rec->message)))
+	if (!volume_text_valid(rec->name, sizeof(rec->name)) ||
+	    !volume_text_valid(rec->message, sizeof(rec->message)))
 		return "a row of the volume table has a name that does not end";
 	if ((state == PMFS_VOL_SNAPSHOT) != (rec->name[0] != 0))
 		return "a volume has a name that should have none, or the reverse";
@@ -470,7 +470,7 @@ static int load_row(struct fs *fs, uint32_t row, const struct pmfs_volume *rec, 
 	if (!vol)
 		return -ENOMEM;
 	vol->row = row;
-	*what = row_decode(rec, fs->next_volume, vol);
+	*what = volume_row_decode(rec, fs->next_volume, vol);
 	if (!*what && by_id(fs, vol->id))
 		*what = "two volumes have the same id";
 	if (*what) {

@@ -74,6 +74,13 @@ struct volume *volume_get_by_name(struct fs *fs, const char *name);
 /* Wakes the reclaimer when the last user of a dying volume goes. */
 void volume_put(struct volume *vol);
 
+/* ---- for repair */
+
+/* Zero terminated and padded? */
+bool volume_text_valid(const uint8_t *text, size_t size);
+/* A row that is in use: NULL, or what is wrong with it.  vol is new. */
+const char *volume_row_decode(const struct pmfs_volume *rec, uint64_t next_volume, struct volume *vol);
+
 /* ---- for snapshot.c, reclaim.c and check.c */
 
 /* A volume in memory that is in no list yet; NULL: no memory. */
