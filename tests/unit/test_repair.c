@@ -1149,7 +1149,7 @@ static void test_repair_lost_leaf_of_the_map(void **state)
 	assert_int_equal(fs_read(pt.fx.fs, id, PAGES(1290), &byte, 1), 1);
 	assert_int_equal(byte, 1290 % 256);
 	{
-		const uint64_t lost[] = { pt.file, 0 };
+		const uint64_t lost[] = { pt.file, NODE_INO(fsfix_find(&pt.fx, pt.fx.root, "new-9")), 0 };
 
 		expect_rest(lost, nothing);
 	}
