@@ -25,6 +25,7 @@
 #include "cmd/doctor.h"
 #include "cmd/image.h"
 #include "cmd/mountopt.h"
+#include "cmd/privileges.h"
 #include "ctl/mountinfo.h"
 #include "ctl/report.h"
 #include "ctl/rundir.h"
@@ -195,6 +196,7 @@ static void on_ready(void *arg)
 	if (rc)
 		log_warn("%s will not find this mount: can't write %s/info.json: %s", "pmfs-snap",
 			 d->rundir.path, strerror(-rc));
+	privileges_hide();
 	atomic_store(&d->serving, true);
 	if (d->foreground) {
 		log_info("%s is mounted on %s", d->source, d->dir);
@@ -390,6 +392,7 @@ static int serve(struct daemon *d)
 
 	d->rundir.fd = -1;
 	signal(SIGPIPE, SIG_IGN);
+	privileges_drop();
 	rc = rundir_create(&d->rundir, d->mo.allow_other, &why);
 	if (rc)
 		return cli_fail(d->cli, (int)outcome_of_errno(rc), "%s %s: %s", why, d->rundir.path,
