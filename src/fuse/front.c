@@ -14,6 +14,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/thread.h"
 #include "fuse/front_impl.h"
@@ -126,7 +127,8 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	atomic_store(&fr->writeback, conn_want(conn, FUSE_CAP_WRITEBACK_CACHE, fr->cfg.writeback));
 	atomic_store(&fr->no_open, conn_can(conn, FUSE_CAP_NO_OPEN_SUPPORT));
 #if defined(HAVE_DECL_FUSE_CAP_HANDLE_KILLPRIV_V2) && HAVE_DECL_FUSE_CAP_HANDLE_KILLPRIV_V2
-	atomic_store(&fr->killpriv_v2, conn_want(conn, FUSE_CAP_HANDLE_KILLPRIV_V2, true));
+	atomic_store(&fr->killpriv_v2,
+		     conn_want(conn, FUSE_CAP_HANDLE_KILLPRIV_V2, !fault_hit("fuse.killpriv_v2")));
 #endif
 #if defined(HAVE_DECL_FUSE_CAP_SETXATTR_EXT) && HAVE_DECL_FUSE_CAP_SETXATTR_EXT
 	/* A ring does not show us what it says. */
@@ -199,9 +201,12 @@ static void before_request(void *arg, void *request, size_t len)
  */
 static ssize_t reply_writev(int fd, struct iovec *iov, int count, void *userdata)
 {
-	const unsigned features = this_request.init;
+	unsigned features = this_request.init;
 	struct front *fr = userdata;
 
+	/* As with a kernel that does not have it. */
+	if (features && fault_hit("fuse.killpriv_v2"))
+		features &= ~PROTOCOL_KILLPRIV_V2;
 	this_request.init = 0;
 	if (features && protocol_take(iov, count, features)) {
 		if (features & PROTOCOL_KILLPRIV_V2)
