@@ -36,6 +36,8 @@ usage pmfs "$T/img" "$M" -o commit=5x
 usage pmfs "$T/img" "$M" -o threads=-1
 usage pmfs "$T/img" "$M" -o snapdir=sideways
 usage pmfs "$T/img" "$M" -o io_uring=maybe
+usage pmfs "$T/img" "$M" -o views=x
+usage pmfs "$T/img" "$M" -o passthrough=maybe
 usage pmfs "$T/img" "$M" -o commit
 usage pmfs "$T/img" "$M" --size 1G
 usage pmfs ram "$M" --create
@@ -56,10 +58,18 @@ for command in diff rollback fork restore clone mount hold release send receive 
 	usage pmfs-snap "$command" "$M"
 	expect_text 'not available yet'
 done
-for command in du info compact trim resize get set top map ring bench; do
+for command in du compact trim resize get set top map bench; do
 	usage pmfs-ctl "$command" "$M"
 	expect_text 'not available yet'
 done
+usage pmfs-ctl info
+usage pmfs-ctl info "$M" more
+usage pmfs-ctl ring
+usage pmfs-ctl ring make "$M/x"
+usage pmfs-ctl ring create
+usage pmfs-ctl ring create --size x "$M/x"
+usage pmfs-ctl ring create --log --multi "$M/x"
+usage pmfs-ctl ring stat --log "$M/x"
 usage pmfs-snap create
 usage pmfs-snap create "$M" a b
 usage pmfs-snap create "$M" -m
