@@ -238,7 +238,8 @@ static int repair_with(struct check *ck, struct fs_repair *how, bool older, stru
 	};
 	if (older) {
 		how->fixed++;
-		said(ck, false, "the newest state can't be used: the one before it takes its place");
+		said(ck, false,
+		     "the newest state can't be used: the one before it takes its place");
 	}
 	rc = image_open_fs(&fs, &cfg, err);
 	if (rc)
@@ -266,7 +267,8 @@ static int repair(struct check *ck)
 		snprintf(text, sizeof(text), "can't repair the image: %s", err.text);
 		return fail(ck->cli, FSCK_ERROR, (int)outcome_of_open(rc), text);
 	}
-	/* A contradiction can be put right; what can't be read is lost, and the older state has it. */
+	/* A contradiction can be put right; what can't be read is lost, and the older state has it.
+	 */
 	if (rc && rc != -EUCLEAN)
 		older = !probe(ck, true, &err);
 	progress_begin(&ck->progress, ck->cli, "repair", ck->how);

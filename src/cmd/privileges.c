@@ -12,8 +12,8 @@
 #include "base/log.h"
 
 /* Mounting and unmounting; images, mount points and `syncfs` on a root directory of any owner. */
-#define KEPT                                                                                 \
-	(UINT64_C(1) << CAP_SYS_ADMIN | UINT64_C(1) << CAP_DAC_OVERRIDE |                  \
+#define KEPT                                                              \
+	(UINT64_C(1) << CAP_SYS_ADMIN | UINT64_C(1) << CAP_DAC_OVERRIDE | \
 	 UINT64_C(1) << CAP_DAC_READ_SEARCH)
 
 /* The leak checker looks into its own process, which then has to be dumpable. */

@@ -7,9 +7,9 @@
 
 /*
  * Keep the capabilities that mounting, unmounting and opening an image need, and no other, now and
- * for whatever is executed; nothing that is executed gains any.  Capabilities belong to a thread, so
- * this comes before the first one is started.  Of an ordinary user's daemon nothing is taken: it has
- * none, and unmounts with the help of fusermount3, which is setuid.
+ * for whatever is executed; nothing that is executed gains any.  Capabilities belong to a thread,
+ * so this comes before the first one is started.  Of an ordinary user's daemon nothing is taken: it
+ * has none, and unmounts with the help of fusermount3, which is setuid.
  */
 void privileges_drop(void);
 

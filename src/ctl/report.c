@@ -119,21 +119,20 @@ json_t *report_dedup(const struct ctl_host *host)
 
 json_t *report_scrub_of(const struct scrub_stats *st)
 {
-	return OBJECT(
-		{"state", json_string(st->state == SCRUB_RUNNING ? "running" : "idle")},
-		{"structure", json_boolean(st->structure)},
-		{"error", st->error ? json_string(strerror(-st->error)) : json_null()},
-		{"percent", json_real(st->percent)}, {"pages_total", number(st->pages_total)},
-		{"pages_scanned", number(st->pages_scanned)},
-		{"pages_dirty", number(st->pages_dirty)},
-		{"nodes_scanned", number(st->nodes_scanned)},
-		{"bad_pages", number(st->bad_pages)}, {"bad_nodes", number(st->bad_nodes)},
-		{"structure_findings", number(st->structure_findings)},
-		{"bytes_per_second", number(st->bytes_per_second)},
-		{"eta_seconds", number(st->eta_seconds)}, {"rate", number(st->rate)},
-		{"passes", number(st->passes)}, {"findings_total", number(st->findings)},
-		{"started", time_or_null(st->started_ns)},
-		{"finished", time_or_null(st->finished_ns)});
+	return OBJECT({"state", json_string(st->state == SCRUB_RUNNING ? "running" : "idle")},
+		      {"structure", json_boolean(st->structure)},
+		      {"error", st->error ? json_string(strerror(-st->error)) : json_null()},
+		      {"percent", json_real(st->percent)}, {"pages_total", number(st->pages_total)},
+		      {"pages_scanned", number(st->pages_scanned)},
+		      {"pages_dirty", number(st->pages_dirty)},
+		      {"nodes_scanned", number(st->nodes_scanned)},
+		      {"bad_pages", number(st->bad_pages)}, {"bad_nodes", number(st->bad_nodes)},
+		      {"structure_findings", number(st->structure_findings)},
+		      {"bytes_per_second", number(st->bytes_per_second)},
+		      {"eta_seconds", number(st->eta_seconds)}, {"rate", number(st->rate)},
+		      {"passes", number(st->passes)}, {"findings_total", number(st->findings)},
+		      {"started", time_or_null(st->started_ns)},
+		      {"finished", time_or_null(st->finished_ns)});
 }
 
 static int add_finding(void *arg, const char *text)
@@ -221,8 +220,7 @@ json_t *report_status(const struct ctl_host *host)
 	fs_stat(host->fs, &st);
 	all = report_df_of(&st);
 	more = OBJECT({"mount", report_mount(host)}, {"commit", report_commit(host, &st.store)},
-		      {"dedup", report_dedup(host)},
-		      {"checks", report_checks(host, &st.store)},
+		      {"dedup", report_dedup(host)}, {"checks", report_checks(host, &st.store)},
 		      {"memory", OBJECT({"cached_inodes", number(st.cached_inodes)},
 					{"orphans", number(st.orphans)})});
 	rc = all && more ? json_object_update(all, more) : -1;

@@ -16,7 +16,7 @@
 #include "base/thread.h"
 #include "base/units.h"
 
-#define LOOKUP_MAX 64u /* damaged pages that are looked for in one walk */
+#define LOOKUP_MAX	64u		 /* damaged pages that are looked for in one walk */
 #define LOOKUP_EVERY_NS (5 * NS_PER_SEC) /* during a pass */
 
 struct scrub {
@@ -25,7 +25,8 @@ struct scrub {
 	sem_t wake; /* the thread has something to do */
 	pthread_t thread;
 	_Atomic bool quit, stop;
-	_Atomic uint64_t total, pages, nodes, dirty, bad_pages, bad_nodes, structure_findings, passes;
+	_Atomic uint64_t total, pages, nodes, dirty, bad_pages, bad_nodes, structure_findings,
+		passes;
 	_Atomic uint64_t progress; /* millionths of the running pass */
 
 	struct mutex lock; /* LOCK_SCRUB; guards all below */
@@ -96,8 +97,8 @@ static void place_found(void *arg, const struct fs_place *p)
 		snprintf(where, sizeof(where), "snapshot %s", p->volume);
 	if (p->kind == FS_PLACE_INODES)
 		snprintf(text, sizeof(text),
-			 "%s: inodes %" PRIu64 " to %" PRIu64 ": page %" PRIu64 " is damaged", where,
-			 p->off, p->off + p->len - 1, p->vpn);
+			 "%s: inodes %" PRIu64 " to %" PRIu64 ": page %" PRIu64 " is damaged",
+			 where, p->off, p->off + p->len - 1, p->vpn);
 	else
 		snprintf(text, sizeof(text),
 			 "%s: inode %" PRIu64 "%s%s%s, %s: %" PRIu64 " bytes at byte %" PRIu64
@@ -111,7 +112,7 @@ static void place_found(void *arg, const struct fs_place *p)
 static void look_up(struct scrub *sc)
 {
 	vpn_t vpns[LOOKUP_MAX];
-	struct lookup lk = { .sc = sc, .vpns = vpns };
+	struct lookup lk = {.sc = sc, .vpns = vpns};
 	char text[100];
 
 	while (!atomic_load(&sc->quit) && (lk.n = store_bad_take(sc->st, vpns, LOOKUP_MAX))) {
@@ -121,7 +122,8 @@ static void look_up(struct scrub *sc)
 		for (size_t i = 0; i < lk.n; i++) {
 			if (lk.found >> i & 1)
 				continue;
-			snprintf(text, sizeof(text), "page %" PRIu64 " is damaged; no file was found that has it",
+			snprintf(text, sizeof(text),
+				 "page %" PRIu64 " is damaged; no file was found that has it",
 				 vpns[i]);
 			note(sc, text);
 		}
@@ -145,14 +147,15 @@ static void pace(struct scrub *sc, uint64_t bytes)
 
 		if (now >= due)
 			break;
-		(void)cond_timedwait_ms(&sc->changed, &sc->lock, (uint64_t)MIN((due - now) / 1e6 + 1, 60000.0));
+		(void)cond_timedwait_ms(&sc->changed, &sc->lock,
+					(uint64_t)MIN((due - now) / 1e6 + 1, 60000.0));
 	}
 	mutex_unlock(&sc->lock);
 }
 
 static int pass_pages(struct scrub *sc)
 {
-	struct store_verified done = { 0 };
+	struct store_verified done = {0};
 	int64_t looked = units_monotonic_ns();
 	vpn_t vpn = 0;
 
@@ -165,7 +168,8 @@ static int pass_pages(struct scrub *sc)
 		atomic_store(&sc->dirty, done.dirty);
 		atomic_store(&sc->bad_pages, done.bad_pages);
 		atomic_store(&sc->bad_nodes, done.bad_nodes);
-		atomic_store(&sc->progress, (uint64_t)((double)MIN(vpn, limit) / (double)limit * 1e6));
+		atomic_store(&sc->progress,
+			     (uint64_t)((double)MIN(vpn, limit) / (double)limit * 1e6));
 		if (units_monotonic_ns() - looked > LOOKUP_EVERY_NS) {
 			look_up(sc);
 			looked = units_monotonic_ns();
@@ -344,7 +348,8 @@ int scrub_wait(struct scrub *sc, int timeout_ms)
 		else if (at >= end)
 			rc = -ETIMEDOUT;
 		else
-			cond_timedwait_ms(&sc->changed, &sc->lock, (uint64_t)(end - at) / 1000000u + 1);
+			cond_timedwait_ms(&sc->changed, &sc->lock,
+					  (uint64_t)(end - at) / 1000000u + 1);
 	}
 	if (!rc)
 		rc = sc->error;
@@ -390,7 +395,9 @@ void scrub_stat(struct scrub *sc, struct scrub_stats *out)
 	out->started_ns = sc->started_ns;
 	out->finished_ns = sc->finished_ns;
 	out->findings = sc->findings;
-	seconds = (double)((sc->state == SCRUB_RUNNING ? units_monotonic_ns() : sc->ended) - sc->began) / 1e9;
+	seconds = (double)((sc->state == SCRUB_RUNNING ? units_monotonic_ns() : sc->ended) -
+			   sc->began) /
+		  1e9;
 	mutex_unlock(&sc->lock);
 	out->percent = (double)atomic_load(&sc->progress) / 1e4;
 	out->pages_total = atomic_load(&sc->total);
@@ -403,7 +410,8 @@ void scrub_stat(struct scrub *sc, struct scrub_stats *out)
 	out->passes = atomic_load(&sc->passes);
 	if (seconds > 0)
 		out->bytes_per_second =
-			(uint64_t)((double)(out->pages_scanned + out->nodes_scanned) * PMFS_PAGE_SIZE / seconds);
+			(uint64_t)((double)(out->pages_scanned + out->nodes_scanned) *
+				   PMFS_PAGE_SIZE / seconds);
 	if (out->state != SCRUB_IDLE && out->percent > 0)
 		out->eta_seconds = (uint64_t)(seconds * (100 - out->percent) / out->percent + 0.5);
 }

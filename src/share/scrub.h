@@ -2,12 +2,15 @@
 /*
  * scrub.h - look at everything that is in the image before somebody needs it.
  *
- * A pass compares every page with its hash and every node of the page map with its checksum, as they stand in the image, whatever was
- * verified before; at a rate, so that others get on.  Asked for, it goes on to the structure: fs_check_running().  The same thread finds
- * out to which files damaged pages belong, also those that a read came across, and logs them: path, range and snapshot, each once.
+ * A pass compares every page with its hash and every node of the page map with its checksum, as
+ * they stand in the image, whatever was verified before; at a rate, so that others get on.  Asked
+ * for, it goes on to the structure: fs_check_running().  The same thread finds out to which files
+ * damaged pages belong, also those that a read came across, and logs them: path, range and
+ * snapshot, each once.
  *
- *   S1  A pass changes nothing but what is known of pages: one that is damaged is an error to whoever reads it, from then on.
- *   S2  Nobody waits for a pass: it holds no lock between two steps, and no read section for more than SCRUB_STEP pages.
+ *   S1  A pass changes nothing but what is known of pages: one that is damaged is an error to
+ * whoever reads it, from then on. S2  Nobody waits for a pass: it holds no lock between two steps,
+ * and no read section for more than SCRUB_STEP pages.
  *
  * Thread safe.  Lock rank: LOCK_SCRUB.
  */
@@ -21,21 +24,24 @@ struct scrub;
 enum scrub_state { SCRUB_IDLE, SCRUB_RUNNING };
 
 #define SCRUB_STEP 64u
-#define SCRUB_FINDINGS 100u /* kept in words, of a pass and of reads since the one before; all are counted and logged */
+#define SCRUB_FINDINGS                                                                          \
+	100u /* kept in words, of a pass and of reads since the one before; all are counted and \
+		logged */
 
 struct scrub_stats {
 	enum scrub_state state;
-	bool structure;           /* the running or last pass looks at that, too */
-	int error;                /* of the last pass, 0: none; it ended early then */
-	double percent;           /* of the running pass; 100 after one */
-	uint64_t pages_total, pages_scanned, pages_dirty; /* dirty: written since the last commit, so not in the image yet */
+	bool structure; /* the running or last pass looks at that, too */
+	int error;	/* of the last pass, 0: none; it ended early then */
+	double percent; /* of the running pass; 100 after one */
+	uint64_t pages_total, pages_scanned,
+		pages_dirty; /* dirty: written since the last commit, so not in the image yet */
 	uint64_t nodes_scanned;
 	uint64_t bad_pages, bad_nodes, structure_findings; /* of the running or last pass */
 	uint64_t bytes_per_second, eta_seconds;
-	uint64_t rate;            /* bytes per second that it may read, 0: no limit */
-	uint64_t passes;          /* completed since the mount */
+	uint64_t rate;			  /* bytes per second that it may read, 0: no limit */
+	uint64_t passes;		  /* completed since the mount */
 	uint64_t started_ns, finished_ns; /* CLOCK_REALTIME, 0: not yet */
-	uint64_t findings;        /* in words; scrub_each_finding() has the first SCRUB_FINDINGS */
+	uint64_t findings; /* in words; scrub_each_finding() has the first SCRUB_FINDINGS */
 };
 
 int scrub_new(struct scrub **out, struct fs *fs);

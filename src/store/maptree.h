@@ -36,7 +36,8 @@ struct maptree {
 	struct map_node *top; /* NULL: not read yet, or height below 2 */
 	/*
 	 * For repair: a node that can't be used is forgotten, as if it had never been, instead of
-	 * being an error, and so is an entry of a leaf that can't be.  lost() hears of the pages; it may be NULL.
+	 * being an error, and so is an entry of a leaf that can't be.  lost() hears of the pages;
+	 * it may be NULL.
 	 */
 	bool salvage;
 	void (*lost)(void *arg, vpn_t first, uint64_t pages, const char *why);

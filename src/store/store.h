@@ -25,7 +25,8 @@ struct store_config {
 	uint64_t limit_bytes; /* RAM: size; image: 0 keeps what the image says */
 	bool read_only;
 	unsigned commit_ms; /* timer, 0: none (tests) */
-	/* Run the keeper thread: timer, scan, trim.  Without it call store_scan() and store_trim(). */
+	/* Run the keeper thread: timer, scan, trim.  Without it call store_scan() and store_trim().
+	 */
 	bool background;
 	/*
 	 * Called when space runs out, without locks, before a commit is tried: give back what is
@@ -34,9 +35,10 @@ struct store_config {
 	void (*relief)(void *arg);
 	void *relief_arg;
 	/*
-	 * Repair: what is damaged in the page map is forgotten and told to lost(), which may be NULL for
-	 * an ordinary open: pages from `first` on, of which some were in use.  Then everything is scanned when
-	 * it returns, and store_fold() makes that durable.  older: use the older slot where there are two.
+	 * Repair: what is damaged in the page map is forgotten and told to lost(), which may be
+	 * NULL for an ordinary open: pages from `first` on, of which some were in use.  Then
+	 * everything is scanned when it returns, and store_fold() makes that durable.  older: use
+	 * the older slot where there are two.
 	 */
 	void (*lost)(void *arg, vpn_t first, uint64_t pages, const char *why);
 	void *lost_arg;
@@ -133,7 +135,7 @@ struct store_stats {
 	uint64_t commits, commits_small, flushes, written_bytes;
 	uint64_t commit_ns_last, commit_ns_max;
 	uint64_t verified, bad_pages; /* hashes checked, and how often one did not match */
-	uint64_t damaged_pages; /* found damaged since store_bad_forget(), each once */
+	uint64_t damaged_pages;	      /* found damaged since store_bad_forget(), each once */
 	uint64_t host_bytes;
 	uint64_t zero_merged, merged; /* by page_merge(), since the mount */
 };
@@ -149,16 +151,16 @@ int store_each_page(struct store *st, vpn_t from, vpn_t to,
 vpn_t store_vpn_limit(const struct store *st);
 
 /*
- * Compare what stands in the image with the page map, whatever was verified before: the nodes of the
- * map that begin at the leaf of `vpn`, and its pages from `vpn` on, up to `most` of them that have a
- * hash.  A page that does not match is found damaged (store_bad_take) and is an error to whoever
- * reads it.  Returns the first page that was not looked at; store_vpn_limit() or more: all were.
- * The page map's own damage is in *out, and no error.
+ * Compare what stands in the image with the page map, whatever was verified before: the nodes of
+ * the map that begin at the leaf of `vpn`, and its pages from `vpn` on, up to `most` of them that
+ * have a hash.  A page that does not match is found damaged (store_bad_take) and is an error to
+ * whoever reads it.  Returns the first page that was not looked at; store_vpn_limit() or more: all
+ * were. The page map's own damage is in *out, and no error.
  */
 struct store_verified {
-	uint64_t pages, nodes;         /* compared */
+	uint64_t pages, nodes;	       /* compared */
 	uint64_t bad_pages, bad_nodes; /* of these, or unreadable */
-	uint64_t dirty;                /* not compared: written since the last commit */
+	uint64_t dirty;		       /* not compared: written since the last commit */
 };
 vpn_t store_verify(struct store *st, vpn_t vpn, unsigned most, struct store_verified *out);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What stands in the image against what the page map says, and the list of pages that do not fit. */
+/* What stands in the image against what the page map says, and the list of pages that do not fit.
+ */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -103,8 +104,8 @@ static void verify_nodes(struct store *st, uint64_t index, struct store_verified
 	out->nodes++;
 	out->bad_nodes++;
 	log_limited(LOG_LEVEL_ERR, "verify.node",
-		    "page map: the node of level %u over the pages from %llu on is damaged: %s", level,
-		    (unsigned long long)(index << PMFS_MAP_SHIFT), strerror(-rc));
+		    "page map: the node of level %u over the pages from %llu on is damaged: %s",
+		    level, (unsigned long long)(index << PMFS_MAP_SHIFT), strerror(-rc));
 }
 
 vpn_t store_verify(struct store *st, vpn_t vpn, unsigned most, struct store_verified *out)

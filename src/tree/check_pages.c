@@ -41,7 +41,7 @@ int check_memo_put(struct check_memo *memo, vpn_t vpn, uint64_t pages, uint64_t 
 		memo->at = more;
 		memo->size = size;
 	}
-	*memo_slot(memo->at, memo->size, vpn) = (struct check_memo_entry){ vpn, pages, weight };
+	*memo_slot(memo->at, memo->size, vpn) = (struct check_memo_entry){vpn, pages, weight};
 	memo->used++;
 	return 0;
 }
@@ -302,7 +302,8 @@ int check_compare(struct check_pages *cp,
 	int rc = 0;
 
 	for (vpn_t vpn = 0; vpn < cp->limit && !rc; vpn += PMFS_MAP_FANOUT) {
-		rc = store_each_page(cp->st, vpn, MIN(vpn + PMFS_MAP_FANOUT, cp->limit), compare_page, &cmp);
+		rc = store_each_page(cp->st, vpn, MIN(vpn + PMFS_MAP_FANOUT, cp->limit),
+				     compare_page, &cmp);
 		/* A leaf that can't be read is what store_check() finds. */
 		if (rc == -EBADMSG || rc == -EUCLEAN || rc == -EIO)
 			rc = 0;

@@ -14,10 +14,11 @@
 /* What a table's pages hold. */
 enum check_kind { CHECK_DATA = 1, CHECK_DIR, CHECK_XATTR, CHECK_INODES, CHECK_ROWS };
 
-/* What is below the nodes that were looked into: a hash table; only nodes are in it, one for 512 pages. */
+/* What is below the nodes that were looked into: a hash table; only nodes are in it, one for 512
+ * pages. */
 struct check_memo_entry {
-	vpn_t vpn; /* 0: free */
-	uint64_t pages;  /* below it, each pointer to one counts */
+	vpn_t vpn;	 /* 0: free */
+	uint64_t pages;	 /* below it, each pointer to one counts */
 	uint64_t weight; /* pages and nodes that a walk over it would meet, itself too */
 };
 struct check_memo {
@@ -44,7 +45,7 @@ struct check_pages {
 	void (*bad)(void *arg, pgno_t at, const char *what);
 	void (*owner)(void *arg, pgno_t at, vpn_t vpn);
 	void (*progress)(void *arg, double percent); /* may be NULL */
-	uint64_t met;      /* pages */
+	uint64_t met;				     /* pages */
 	void *arg;
 	uint64_t findings;
 };

@@ -90,7 +90,7 @@ int fs_open(struct fs **out, const struct fs_config *cfg, struct store_error *er
 	if (rc) {
 		struct store *st = fs->st;
 
-		snprintf(err->text, sizeof(err->text), "%s: %s", *what ? what : "can't be opened",
+		snprintf(err->text, sizeof(err->text), "%s: %s", what && *what ? what : "can't be opened",
 			 strerror(-rc));
 		err->holder = 0;
 		dismantle(fs);

@@ -44,7 +44,7 @@ static void found(struct search *s, vpn_t vpn, enum fs_place_kind kind, uint64_t
 		  uint64_t len)
 {
 	if (s->said + s->hits < FS_PLACES_MAX)
-		s->hit[s->hits++] = (struct hit){ vpn, kind, ino, off, len };
+		s->hit[s->hits++] = (struct hit){vpn, kind, ino, off, len};
 }
 
 static bool wanted(const struct search *s, vpn_t vpn)
@@ -56,8 +56,9 @@ static bool wanted(const struct search *s, vpn_t vpn)
 }
 
 /* unit: what one page of the table holds, in bytes or inodes.  True: something was found. */
-static bool search_table(struct search *s, const struct ptab *pt, enum fs_place_kind kind, uint64_t ino,
-			 pgno_t at, uint64_t unit, bool (*leaf)(struct search *s, vpn_t vpn, pgno_t at))
+static bool search_table(struct search *s, const struct ptab *pt, enum fs_place_kind kind,
+			 uint64_t ino, pgno_t at, uint64_t unit,
+			 bool (*leaf)(struct search *s, vpn_t vpn, pgno_t at))
 {
 	const bool fixed = s->vol != s->fs->live;
 	const unsigned shift = PMFS_PTAB_SHIFT * pt->height;
@@ -77,17 +78,18 @@ static bool search_table(struct search *s, const struct ptab *pt, enum fs_place_
 	if (page_read(s->fs->st, pt->root, 0, entry, sizeof(entry)))
 		return false;
 	for (size_t i = 0; i < PMFS_PTAB_FANOUT; i++) {
-		const struct ptab child = { le64_get(entry[i]), pt->height - 1 };
+		const struct ptab child = {le64_get(entry[i]), pt->height - 1};
 
-		hit |= search_table(s, &child, kind, ino, at + (i << (shift - PMFS_PTAB_SHIFT)), unit, leaf);
+		hit |= search_table(s, &child, kind, ino, at + (i << (shift - PMFS_PTAB_SHIFT)),
+				    unit, leaf);
 	}
 	if (fixed && !hit)
 		bit_set(s->clean, pt->root);
 	return hit;
 }
 
-static bool search_inode(struct search *s, const struct ptab *data, const struct ptab *xattr, uint32_t mode,
-			 uint64_t ino)
+static bool search_inode(struct search *s, const struct ptab *data, const struct ptab *xattr,
+			 uint32_t mode, uint64_t ino)
 {
 	bool hit = search_table(s, data, S_ISDIR(mode) ? FS_PLACE_DIR : FS_PLACE_DATA, ino, 0,
 				PMFS_PAGE_SIZE, NULL);
@@ -104,7 +106,8 @@ static bool search_records(struct search *s, vpn_t vpn, pgno_t at)
 	if (bit_test(s->clean, vpn) || page_read(s->fs->st, vpn, 0, rec, sizeof(rec)))
 		return false;
 	for (size_t i = 0; i < PMFS_INODES_PER_PAGE; i++) {
-		const struct ptab data = ptab_decode(&rec[i].data), xattr = ptab_decode(&rec[i].xattr);
+		const struct ptab data = ptab_decode(&rec[i].data),
+				  xattr = ptab_decode(&rec[i].xattr);
 
 		if (rec[i].mode.raw)
 			hit |= search_inode(s, &data, &xattr, le32_get(rec[i].mode),
@@ -184,7 +187,7 @@ static uint64_t names_in(struct search *s, struct names *ns, uint64_t dir)
 static bool path_up(struct search *s, uint64_t dir, char *path, size_t *at)
 {
 	for (unsigned depth = 0; dir != PMFS_INO_ROOT; depth++) {
-		struct names up = { .of = { { .ino = dir } }, .n = 1 };
+		struct names up = {.of = {{.ino = dir}}, .n = 1};
 		struct inode *in;
 		uint64_t parent = 0;
 		size_t len;
@@ -223,7 +226,7 @@ static void names_find(struct search *s, struct names *ns)
 		while (k < ns->n && ns->of[k].ino != s->hit[i].ino)
 			k++;
 		if (k == ns->n)
-			ns->of[ns->n++] = (struct name){ .ino = s->hit[i].ino };
+			ns->of[ns->n++] = (struct name){.ino = s->hit[i].ino};
 	}
 	mutex_lock(&s->vol->lock);
 	next = s->vol->next_ino;
@@ -241,7 +244,7 @@ static void names_find(struct search *s, struct names *ns)
 static void say_hits(struct search *s)
 {
 	char path[4096], volume[PMFS_VOL_NAME_MAX + 1] = "";
-	struct names ns = { .n = 0 };
+	struct names ns = {.n = 0};
 
 	if (s->vol != s->fs->live) {
 		rw_rdlock(&s->fs->volumes_lock);
@@ -256,8 +259,13 @@ static void say_hits(struct search *s)
 	for (size_t i = 0; i < s->hits; i++) {
 		const struct hit *h = &s->hit[i];
 		struct fs_place place = {
-			.vpn = h->vpn, .kind = h->kind, .ino = h->ino, .off = h->off, .len = h->len,
-			.path = "", .volume = volume,
+			.vpn = h->vpn,
+			.kind = h->kind,
+			.ino = h->ino,
+			.off = h->off,
+			.len = h->len,
+			.path = "",
+			.volume = volume,
 		};
 		size_t at = sizeof(path) - 1;
 
@@ -294,7 +302,7 @@ int fs_find_pages(struct fs *fs, const vpn_t *vpns, size_t n,
 
 	if (!s)
 		return -ENOMEM;
-	*s = (struct search){ .fs = fs, .vol = fs->live, .vpns = vpns, .n = n, .fn = fn, .arg = arg };
+	*s = (struct search){.fs = fs, .vol = fs->live, .vpns = vpns, .n = n, .fn = fn, .arg = arg};
 	s->limit = store_vpn_limit(fs->st);
 	s->paths_left = PATH_VOLUMES;
 	s->clean = calloc(BITMAP_WORDS(s->limit), sizeof(*s->clean));
@@ -335,12 +343,13 @@ static void path_place(void *arg, const struct fs_place *place)
 int fs_find_paths(struct fs *fs, const uint64_t *inos, size_t n,
 		  void (*fn)(void *arg, uint64_t ino, const char *path), void *arg)
 {
-	struct paths ps = { fn, arg };
+	struct paths ps = {fn, arg};
 	struct search *s = calloc(1, sizeof(*s));
 
 	if (!s)
 		return -ENOMEM;
-	*s = (struct search){ .fs = fs, .vol = fs->live, .fn = path_place, .arg = &ps, .paths_left = 1 };
+	*s = (struct search){
+		.fs = fs, .vol = fs->live, .fn = path_place, .arg = &ps, .paths_left = 1};
 	for (size_t i = 0; i < n; i++)
 		found(s, VPN_NONE, FS_PLACE_DATA, inos[i], 0, 0);
 	say_hits(s);

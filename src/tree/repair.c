@@ -55,7 +55,7 @@ const char *repair_volume_name(const struct volume *vol, char *buf, size_t size)
 
 static int repair_init(struct repair *rp, struct fs *fs, struct fs_repair *how)
 {
-	*rp = (struct repair){ .fs = fs, .st = fs->st, .how = how, .limit = store_vpn_limit(fs->st) };
+	*rp = (struct repair){.fs = fs, .st = fs->st, .how = how, .limit = store_vpn_limit(fs->st)};
 	rp->count = calloc(rp->limit, sizeof(*rp->count));
 	rp->role = calloc(rp->limit, sizeof(*rp->role));
 	return rp->count && rp->role ? 0 : -ENOMEM;
@@ -93,7 +93,7 @@ int repair_before_load(struct fs *fs, struct fs_repair *how)
 struct wrong {
 	struct repair *rp;
 	uint64_t *volumes; /* bitmap of the ids of volumes with findings */
-	bool last;         /* nothing more is tried */
+	bool last;	   /* nothing more is tried */
 	uint64_t found;
 };
 
@@ -124,7 +124,10 @@ static void wrong_progress(void *arg, double percent)
 
 static int look(struct wrong *w)
 {
-	const struct check_how how = { .ends = true, .bad = wrong_found, .of_volume = wrong_volume, .progress = wrong_progress };
+	const struct check_how how = {.ends = true,
+				      .bad = wrong_found,
+				      .of_volume = wrong_volume,
+				      .progress = wrong_progress};
 	int rc;
 
 	memset(w->volumes, 0, BITMAP_WORDS(PMFS_VOL_ID_MAX + 1) * sizeof(*w->volumes));
@@ -135,7 +138,8 @@ static int look(struct wrong *w)
 
 static int mend_volumes(struct repair *rp)
 {
-	struct wrong w = { .rp = rp, .volumes = calloc(BITMAP_WORDS(PMFS_VOL_ID_MAX + 1), sizeof(uint64_t)) };
+	struct wrong w = {.rp = rp,
+			  .volumes = calloc(BITMAP_WORDS(PMFS_VOL_ID_MAX + 1), sizeof(uint64_t))};
 	int rc = 0;
 
 	if (!w.volumes)
@@ -146,7 +150,8 @@ static int mend_volumes(struct repair *rp)
 		if (rc || !w.found || w.last)
 			break;
 		for (struct volume *vol = rp->fs->volumes; vol && !rc; vol = vol->next)
-			if (bit_test(w.volumes, vol->id) && atomic_load(&vol->state) != PMFS_VOL_DYING)
+			if (bit_test(w.volumes, vol->id) &&
+			    atomic_load(&vol->state) != PMFS_VOL_DYING)
 				rc = repair_names(rp, vol);
 		if (!rc)
 			rc = commit_now(rp->st);
@@ -162,7 +167,8 @@ static void path_found(void *arg, uint64_t ino, const char *path)
 	const struct fs_repair *how = arg;
 	char text[4200];
 
-	snprintf(text, sizeof(text), "live: inode %" PRIu64 ", which has lost something, is %s", ino, path);
+	snprintf(text, sizeof(text), "live: inode %" PRIu64 ", which has lost something, is %s",
+		 ino, path);
 	how->said(how->arg, false, text);
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * One volume: directories, names, link counts, and the volume's own numbers.  Counts of pages are right
- * by now, so all of it is done as the filesystem itself does it, and what other volumes share stays theirs.
+ * One volume: directories, names, link counts, and the volume's own numbers.  Counts of pages are
+ * right by now, so all of it is done as the filesystem itself does it, and what other volumes share
+ * stays theirs.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -19,7 +20,7 @@
 #include "tree/repair.h"
 #include "tree/xattr.h"
 
-#define NAME_COST (DIR_COST + 2 * ITABLE_COST)
+#define NAME_COST  (DIR_COST + 2 * ITABLE_COST)
 #define PUNCH_STEP 2048u
 #define LOST_FOUND "lost+found"
 
@@ -27,7 +28,7 @@
 struct who {
 	uint64_t parent; /* a directory that names it */
 	uint32_t links, subdirs;
-	uint8_t type;    /* DT_*, 0: free */
+	uint8_t type; /* DT_*, 0: free */
 	bool orphan;
 };
 
@@ -113,7 +114,8 @@ static int table_drop(struct names *nm, struct ptab *pt)
 
 /* ------------------------------------------------------------------ records */
 
-static int each_record(struct names *nm, int (*fn)(struct names *nm, uint64_t ino, const struct pmfs_inode *rec))
+static int each_record(struct names *nm,
+		       int (*fn)(struct names *nm, uint64_t ino, const struct pmfs_inode *rec))
 {
 	struct pmfs_inode rec[PMFS_INODES_PER_PAGE];
 	struct store *st = nm->rp->st;
@@ -169,7 +171,7 @@ static int attributes_mend(struct names *nm, struct inode *in)
 	if (!rc || rc == -ENOMEM)
 		return rc;
 	repair_say(nm->rp, false, "its attributes are damaged, and are taken away");
-	in->xattr = (struct ptab){ 0 };
+	in->xattr = (struct ptab){0};
 	in->xattr_size = 0;
 	rc = store_record(nm, in);
 	return rc ? rc : table_drop(nm, &old);
@@ -197,7 +199,8 @@ static int end_mend(struct names *nm, struct inode *in)
 		rc = begin(nm, in, &tx, ITABLE_COST + ptab_cost(1));
 		if (!rc)
 			rc = store(&tx, in,
-				   ptab_write(&tx, &in->data, NULL, at, tail, zeros, sizeof(page) - tail, NULL));
+				   ptab_write(&tx, &in->data, NULL, at, tail, zeros,
+					      sizeof(page) - tail, NULL));
 	}
 	at += tail != 0;
 	if (rc || (in->flags & PMFS_INODE_STALE))
@@ -208,8 +211,10 @@ static int end_mend(struct names *nm, struct inode *in)
 		if (rc)
 			break;
 		/* What can't be read may be anything: that goes, too. */
-		if (!left-- || page_read(st, vpn, 0, page, sizeof(page)) || !mem_is_zero(page, sizeof(page))) {
-			repair_say(nm->rp, false, "behind its end there were pages that are not zero");
+		if (!left-- || page_read(st, vpn, 0, page, sizeof(page)) ||
+		    !mem_is_zero(page, sizeof(page))) {
+			repair_say(nm->rp, false,
+				   "behind its end there were pages that are not zero");
 			in->flags |= PMFS_INODE_STALE; /* the next change of it takes them away */
 			return store_record(nm, in);
 		}
@@ -225,8 +230,10 @@ static int entry_copy(struct names *nm, struct inode *to, const struct dir_rec *
 	struct txn tx;
 	int rc;
 
-	if (!rec->name_len || memchr(rec->name, '/', rec->name_len) || memchr(rec->name, 0, rec->name_len) ||
-	    (rec->name[0] == '.' && (rec->name_len == 1 || (rec->name_len == 2 && rec->name[1] == '.'))))
+	if (!rec->name_len || memchr(rec->name, '/', rec->name_len) ||
+	    memchr(rec->name, 0, rec->name_len) ||
+	    (rec->name[0] == '.' &&
+	     (rec->name_len == 1 || (rec->name_len == 2 && rec->name[1] == '.'))))
 		return 0;
 	rc = txn_begin(nm->rp->st, &tx, FRAME_RECLAIM, DIR_COST);
 	if (rc)
@@ -240,12 +247,13 @@ static int entry_copy(struct names *nm, struct inode *to, const struct dir_rec *
 }
 
 /*
- * Make an index anew from all leaves that can be read, beside the old one; then the record changes from one to the
- * other.  Keys go with names, so who reads the directory in pieces goes on where he was.
+ * Make an index anew from all leaves that can be read, beside the old one; then the record changes
+ * from one to the other.  Keys go with names, so who reads the directory in pieces goes on where he
+ * was.
  */
 static int dir_rebuild(struct names *nm, struct inode *in)
 {
-	struct inode fresh = { .vol = in->vol, .ino = in->ino };
+	struct inode fresh = {.vol = in->vol, .ino = in->ino};
 	struct ptab old = in->data;
 	union dir_page pg;
 	struct dir_rec rec;
@@ -270,7 +278,8 @@ static int dir_rebuild(struct names *nm, struct inode *in)
 	inode_forget_it(&fresh);
 	if (rc)
 		return rc;
-	repair_say(nm->rp, false, "the directory was damaged; %" PRIu64 " names could be read", kept);
+	repair_say(nm->rp, false, "the directory was damaged; %" PRIu64 " names could be read",
+		   kept);
 	rc = store_record(nm, in);
 	return rc ? rc : table_drop(nm, &old);
 }
@@ -278,8 +287,14 @@ static int dir_rebuild(struct names *nm, struct inode *in)
 /* An empty directory where there has to be one. */
 static int dir_fresh(struct names *nm, uint64_t ino, uint32_t mode)
 {
-	struct inode in = { .vol = nm->vol, .ino = ino, .mode = S_IFDIR | mode, .nlink = 2, .parent = ino,
-			    .uid = nm->rp->fs->root_uid, .gid = nm->rp->fs->root_gid, .generation = 1 };
+	struct inode in = {.vol = nm->vol,
+			   .ino = ino,
+			   .mode = S_IFDIR | mode,
+			   .nlink = 2,
+			   .parent = ino,
+			   .uid = nm->rp->fs->root_uid,
+			   .gid = nm->rp->fs->root_gid,
+			   .generation = 1};
 	struct inode old;
 	int rc, there;
 
@@ -332,7 +347,7 @@ static int fix_add(struct dir_walk *w, const struct dir_entry *de, uint8_t type,
 			return -ENOMEM;
 		w->fix = more;
 	}
-	more[w->n] = (struct fix){ .len = de->name_len, .type = type, .ino = de->ino, .why = why };
+	more[w->n] = (struct fix){.len = de->name_len, .type = type, .ino = de->ino, .why = why};
 	memcpy(more[w->n++].name, de->name, sizeof(more->name));
 	return 0;
 }
@@ -383,7 +398,8 @@ static int fix_entry(struct names *nm, struct inode *dir, const struct fix *fx)
 	struct txn tx;
 	int rc;
 
-	repair_say(nm->rp, false, "the name \"%s\" of inode %" PRIu64 " %s", fx->name, fx->ino, fx->why);
+	repair_say(nm->rp, false, "the name \"%s\" of inode %" PRIu64 " %s", fx->name, fx->ino,
+		   fx->why);
 	rc = begin(nm, dir, &tx, NAME_COST);
 	if (rc)
 		return rc;
@@ -396,7 +412,7 @@ static int fix_entry(struct names *nm, struct inode *dir, const struct fix *fx)
 
 static int directory_mend(struct names *nm, uint64_t ino)
 {
-	struct dir_walk w = { .nm = nm, .dir = ino };
+	struct dir_walk w = {.nm = nm, .dir = ino};
 	struct inode in;
 	int rc;
 
@@ -421,7 +437,7 @@ static int directory_mend(struct names *nm, uint64_t ino)
 
 static int make_lost_found(struct names *nm)
 {
-	struct inode root, in = { .vol = nm->vol };
+	struct inode root, in = {.vol = nm->vol};
 	struct dir_entry de;
 	char name[32] = LOST_FOUND;
 	uint64_t generation;
@@ -433,7 +449,8 @@ static int make_lost_found(struct names *nm)
 	if (rc)
 		return rc;
 	for (unsigned i = 1; !(rc = dir_find(&root, name, strlen(name), &de)) && i < 1000; i++) {
-		if (de.ino < nm->inos && nm->who[de.ino].type == DT_DIR && nm->who[de.ino].parent == PMFS_INO_ROOT) {
+		if (de.ino < nm->inos && nm->who[de.ino].type == DT_DIR &&
+		    nm->who[de.ino].parent == PMFS_INO_ROOT) {
 			nm->lost_found = de.ino;
 			goto out;
 		}
@@ -471,7 +488,7 @@ static int make_lost_found(struct names *nm)
 	rc = store(&tx, &root, rc);
 	if (!rc) {
 		nm->lost_found = in.ino;
-		nm->who[in.ino] = (struct who){ .type = DT_DIR, .links = 1, .parent = PMFS_INO_ROOT };
+		nm->who[in.ino] = (struct who){.type = DT_DIR, .links = 1, .parent = PMFS_INO_ROOT};
 		nm->who[PMFS_INO_ROOT].subdirs++;
 		nm->used++;
 	}
@@ -500,13 +517,15 @@ static int give_name(struct names *nm, uint64_t ino)
 		rc = begin(nm, &dir, &tx, NAME_COST);
 		if (rc)
 			break;
-		rc = store(&tx, &dir, dir_insert(&tx, &dir, name, strlen(name), ino, nm->who[ino].type));
+		rc = store(&tx, &dir,
+			   dir_insert(&tx, &dir, name, strlen(name), ino, nm->who[ino].type));
 		if (rc != -EEXIST)
 			break;
 	}
 	inode_forget_it(&dir);
 	if (!rc) {
-		repair_say(nm->rp, false, "it had no name any more: it is /%s/%s now", LOST_FOUND, name);
+		repair_say(nm->rp, false, "it had no name any more: it is /%s/%s now", LOST_FOUND,
+			   name);
 		nm->who[ino].links = 1;
 		nm->who[ino].parent = nm->lost_found;
 		if (nm->who[ino].type == DT_DIR)
@@ -530,7 +549,8 @@ static int give_orphan(struct names *nm, uint64_t ino)
 	snprintf(name, sizeof(name), "%016" PRIx64, ino);
 	rc = begin(nm, &dir, &tx, NAME_COST);
 	if (!rc)
-		rc = store(&tx, &dir, dir_insert(&tx, &dir, name, strlen(name), ino, nm->who[ino].type));
+		rc = store(&tx, &dir,
+			   dir_insert(&tx, &dir, name, strlen(name), ino, nm->who[ino].type));
 	inode_forget_it(&dir);
 	if (!rc) {
 		nm->rp->ino = ino;
@@ -554,7 +574,7 @@ static int find_name(void *arg, const struct dir_entry *de)
 /* Take a directory out of the circle that it is in. */
 static int detach(struct names *nm, uint64_t ino)
 {
-	struct dir_entry de = { .ino = ino };
+	struct dir_entry de = {.ino = ino};
 	struct inode dir;
 	struct fix fx;
 	int rc;
@@ -564,7 +584,8 @@ static int detach(struct names *nm, uint64_t ino)
 		return rc;
 	rc = dir_each(&dir, 0, find_name, &de);
 	if (rc == 1) {
-		fx = (struct fix){ .len = de.name_len, .ino = ino, .why = "is in a circle of directories" };
+		fx = (struct fix){
+			.len = de.name_len, .ino = ino, .why = "is in a circle of directories"};
 		memcpy(fx.name, de.name, sizeof(fx.name));
 		nm->rp->ino = dir.ino;
 		rc = fix_entry(nm, &dir, &fx);
@@ -637,12 +658,17 @@ static int inode_mend(struct names *nm, uint64_t ino)
 		return rc;
 	nm->rp->ino = ino;
 	nlink = who->orphan ? 0 : who->type == DT_DIR ? 2 + who->subdirs : who->links;
-	parent = who->type != DT_DIR ? in.parent : ino < PMFS_INO_FIRST ? ino : who->orphan ? in.parent : who->parent;
+	parent = who->type != DT_DIR	? in.parent
+		 : ino < PMFS_INO_FIRST ? ino
+		 : who->orphan		? in.parent
+					: who->parent;
 	if (in.nlink != nlink || in.parent != parent) {
 		if (in.nlink != nlink)
-			repair_say(nm->rp, false, "it had %u links, and has %u now", in.nlink, nlink);
+			repair_say(nm->rp, false, "it had %u links, and has %u now", in.nlink,
+				   nlink);
 		if (in.parent != parent)
-			repair_say(nm->rp, false, "it was said to be in directory %" PRIu64 ", and is in %" PRIu64,
+			repair_say(nm->rp, false,
+				   "it was said to be in directory %" PRIu64 ", and is in %" PRIu64,
 				   in.parent, parent);
 		in.nlink = nlink;
 		in.parent = parent;
@@ -666,7 +692,7 @@ static int free_link(struct names *nm, uint64_t ino, uint64_t next)
 	const pgno_t at = ino / PMFS_INODES_PER_PAGE;
 	const size_t off = ino % PMFS_INODES_PER_PAGE * sizeof(struct pmfs_inode);
 	struct volume *vol = nm->vol;
-	struct pmfs_inode rec = { 0 }, want = { 0 };
+	struct pmfs_inode rec = {0}, want = {0};
 	struct txn tx;
 	vpn_t vpn;
 	int rc;
@@ -720,9 +746,12 @@ static bool free_list_whole(struct names *nm)
 	for (uint64_t i = PMFS_INO_FIRST; i < nm->inos; i++)
 		want += !nm->who[i].type;
 	while (good && ino) {
-		good = ino >= PMFS_INO_FIRST && ino < nm->inos && !nm->who[ino].type && !bit_test(seen, ino) &&
-		       !ptab_get(nm->rp->st, &vol->inodes, ino / PMFS_INODES_PER_PAGE, &vpn) && vpn &&
-		       !page_read(nm->rp->st, vpn, ino % PMFS_INODES_PER_PAGE * sizeof(rec), &rec, sizeof(rec));
+		good = ino >= PMFS_INO_FIRST && ino < nm->inos && !nm->who[ino].type &&
+		       !bit_test(seen, ino) &&
+		       !ptab_get(nm->rp->st, &vol->inodes, ino / PMFS_INODES_PER_PAGE, &vpn) &&
+		       vpn &&
+		       !page_read(nm->rp->st, vpn, ino % PMFS_INODES_PER_PAGE * sizeof(rec), &rec,
+				  sizeof(rec));
 		if (!good)
 			break;
 		bit_set(seen, ino);
@@ -767,7 +796,8 @@ static int numbers_mend(struct names *nm)
 	/* A number that was used has or had its place in a page. */
 	most = (nm->rp->limit + 1) * PMFS_INODES_PER_PAGE;
 	if (vol->next_ino < nm->inos || vol->next_ino > most) {
-		repair_say(nm->rp, false, "the highest inode was said to be %" PRIu64 ", and is %" PRIu64,
+		repair_say(nm->rp, false,
+			   "the highest inode was said to be %" PRIu64 ", and is %" PRIu64,
 			   vol->next_ino - 1, nm->inos - 1);
 		vol->next_ino = nm->inos;
 		rc = row_store(nm);
@@ -783,7 +813,8 @@ static int numbers_mend(struct names *nm)
 	if (!rc && nm->who[PMFS_INO_ORPHANS].type != DT_DIR)
 		rc = dir_fresh(nm, PMFS_INO_ORPHANS, 0700);
 	nm->rp->ino = 0;
-	/* Nobody takes numbers out of a snapshot's list; what is made in it now comes behind the last. */
+	/* Nobody takes numbers out of a snapshot's list; what is made in it now comes behind the
+	 * last. */
 	if (!rc && vol == nm->rp->fs->live)
 		rc = free_list_mend(nm);
 	else if (!rc)
@@ -810,7 +841,7 @@ static int volume_numbers_mend(struct names *nm)
 
 int repair_names(struct repair *rp, struct volume *vol)
 {
-	struct names nm = { .rp = rp, .vol = vol };
+	struct names nm = {.rp = rp, .vol = vol};
 	int rc;
 
 	rp->vol = vol;

@@ -11,12 +11,13 @@
 #include "tree/repair.h"
 
 #define ROWS_PER_PAGE (PMFS_PAGE_SIZE / (uint32_t)sizeof(struct pmfs_volume))
-#define ROWS_MAX (PMFS_VOL_ID_MAX + 1)
 
 struct table {
 	struct repair *rp;
-	struct pmfs_volume *row;
+	struct pmfs_volume *row; /* one more than there are */
 	bool *changed;
+	uint64_t *ids;	     /* bitmap: taken by a row that was looked at */
+	uint64_t *name_hash; /* of each row that was looked at, 0: none */
 	uint32_t rows;
 	uint64_t next, live;
 };
@@ -41,7 +42,6 @@ static bool root_valid(const struct pmfs_volume *rec)
 static int rows_read(struct table *t)
 {
 	struct fs *fs = t->rp->fs;
-	bool hole[ROWS_MAX / ROWS_PER_PAGE + 1] = { 0 };
 	vpn_t vpn;
 	int rc;
 
@@ -52,18 +52,18 @@ static int rows_read(struct table *t)
 		if (rc)
 			return rc;
 		if (!vpn) {
-			hole[row / ROWS_PER_PAGE] = true;
 			t->changed[row] = true;
+			if (row % ROWS_PER_PAGE == 0)
+				repair_say(t->rp, false,
+					   "rows %u to %u of the volume table are lost", row,
+					   row + ROWS_PER_PAGE - 1);
 			continue;
 		}
-		rc = page_read(t->rp->st, vpn, row % ROWS_PER_PAGE * sizeof(*rec), rec, sizeof(*rec));
+		rc = page_read(t->rp->st, vpn, row % ROWS_PER_PAGE * sizeof(*rec), rec,
+			       sizeof(*rec));
 		if (rc)
 			return rc;
 	}
-	for (uint32_t p = 0; p < ROWS_MAX / ROWS_PER_PAGE; p++)
-		if (hole[p])
-			repair_say(t->rp, false, "rows %u to %u of the volume table are lost", p * ROWS_PER_PAGE,
-				   (p + 1) * ROWS_PER_PAGE - 1);
 	return 0;
 }
 
@@ -74,18 +74,14 @@ static void text_mend(uint8_t *text, size_t size)
 	memset(text + len, 0, size - len);
 }
 
-static bool id_taken(const struct table *t, uint32_t but, uint64_t id)
+/* Names that agree in their hash are taken for equal, which costs one of them its name. */
+static bool name_taken(struct table *t, uint32_t row)
 {
-	for (uint32_t i = 0; i < t->rows; i++)
-		if (i != but && row_used(&t->row[i]) && le64_get(t->row[i].id) == id)
-			return true;
-	return false;
-}
+	const uint64_t hash = hash64(t->row[row].name, sizeof(t->row[row].name)) | 1;
 
-static bool name_taken(const struct table *t, uint32_t but, const uint8_t *name)
-{
-	for (uint32_t i = 0; i < t->rows; i++)
-		if (i != but && row_used(&t->row[i]) && !memcmp(t->row[i].name, name, sizeof(t->row[i].name)))
+	t->name_hash[row] = hash;
+	for (uint32_t i = 0; i < row; i++)
+		if (t->name_hash[i] == hash)
 			return true;
 	return false;
 }
@@ -124,18 +120,19 @@ static void row_mend(struct table *t, uint32_t i)
 	if (state_of(rec) < PMFS_VOL_LIVE || state_of(rec) > PMFS_VOL_DYING ||
 	    (state_of(rec) == PMFS_VOL_LIVE) != (id == t->live))
 		state_mend(t, rec);
-	if (!id || id > PMFS_VOL_ID_MAX || id_taken(t, i, id)) {
+	if (!id || id > PMFS_VOL_ID_MAX || bit_test(t->ids, id)) {
 		if (t->next > PMFS_VOL_ID_MAX) {
 			drop_row(t, i, "there is no number left for it");
 			goto out;
 		}
-		le64_put(&rec->id, t->next++);
-		id = le64_get(rec->id);
+		id = t->next++;
+		le64_put(&rec->id, id);
 	}
+	bit_set(t->ids, id);
 	t->next = MAX(t->next, id + 1);
 	if (state_of(rec) != PMFS_VOL_SNAPSHOT)
 		memset(rec->name, 0, sizeof(rec->name));
-	else if (!rec->name[0] || name_taken(t, i, rec->name)) {
+	else if (!rec->name[0] || name_taken(t, i)) {
 		memset(rec->name, 0, sizeof(rec->name));
 		snprintf((char *)rec->name, sizeof(rec->name), "recovered-%" PRIu64, id);
 	}
@@ -145,14 +142,22 @@ static void row_mend(struct table *t, uint32_t i)
 	}
 	if (le64_get(rec->next_ino) < PMFS_INO_FIRST)
 		le64_put(&rec->next_ino, PMFS_INO_FIRST);
-	if (le64_get(rec->next_ino) > (UINT64_C(1) << 48) - 1)
-		le64_put(&rec->next_ino, (UINT64_C(1) << 48) - 1);
+	if (le64_get(rec->next_ino) > NODE_INO(UINT64_MAX))
+		le64_put(&rec->next_ino, NODE_INO(UINT64_MAX));
 	if (le64_get(rec->free_ino) >= le64_get(rec->next_ino))
 		le64_put(&rec->free_ino, 0);
 	if (memcmp(rec, &before, sizeof(before)))
 		repair_say(t->rp, false, "the row of volume %" PRIu64 " contradicted itself", id);
 out:
 	t->changed[i] = t->changed[i] || memcmp(rec, &before, sizeof(before));
+}
+
+/* So that no new id is one that a later row has. */
+static void next_find(struct table *t)
+{
+	for (uint32_t i = 0; i < t->rows; i++)
+		if (row_used(&t->row[i]) && le64_get(t->row[i].id) <= PMFS_VOL_ID_MAX)
+			t->next = MAX(t->next, le64_get(t->row[i].id) + 1);
 }
 
 /* Where the superblock names none that is, the one that says so is believed. */
@@ -191,12 +196,13 @@ static int live_mend(struct table *t)
 	}
 	while (at < t->rows && row_used(&t->row[at]))
 		at++;
-	if (at == ROWS_MAX || t->next > PMFS_VOL_ID_MAX)
+	if (at == PMFS_VOL_ROWS_MAX || t->next > PMFS_VOL_ID_MAX)
 		return -ENOSPC;
 	t->rows = MAX(t->rows, at + 1);
 	t->changed[at] = true;
 	if (newest) {
-		repair_say(t->rp, false, "the live volume is lost, and begins again as snapshot %s", newest->name);
+		repair_say(t->rp, false, "the live volume is lost, and begins again as snapshot %s",
+			   newest->name);
 		t->row[at] = *newest;
 	} else {
 		repair_say(t->rp, false, "the live volume is lost, and begins again empty");
@@ -219,7 +225,7 @@ static int live_mend(struct table *t)
 
 static int rows_write(struct table *t)
 {
-	struct pmfs_tree_root root = { 0 }, before;
+	struct pmfs_tree_root root = {0}, before;
 	struct fs *fs = t->rp->fs;
 	struct txn tx;
 	int rc = 0;
@@ -230,8 +236,9 @@ static int rows_write(struct table *t)
 		rc = txn_begin(t->rp->st, &tx, FRAME_RECLAIM, VOLUME_ROW_COST);
 		if (rc)
 			break;
-		rc = ptab_write(&tx, &fs->table, NULL, i / ROWS_PER_PAGE, i % ROWS_PER_PAGE * sizeof(t->row[i]),
-				&t->row[i], sizeof(t->row[i]), NULL);
+		rc = ptab_write(&tx, &fs->table, NULL, i / ROWS_PER_PAGE,
+				i % ROWS_PER_PAGE * sizeof(t->row[i]), &t->row[i],
+				sizeof(t->row[i]), NULL);
 		txn_end(&tx);
 	}
 	if (rc)
@@ -256,7 +263,7 @@ int repair_rows(struct repair *rp)
 {
 	struct fs *fs = rp->fs;
 	struct pmfs_tree_root root;
-	struct table t = { .rp = rp };
+	struct table t = {.rp = rp};
 	bool keep;
 	int rc;
 
@@ -265,19 +272,22 @@ int repair_rows(struct repair *rp)
 		return 0; /* nothing was ever in it */
 	fs->table.root = le64_get(root.table);
 	fs->table.height = le32_get(root.height);
-	t.rows = MIN(le32_get(root.rows), ROWS_MAX);
-	t.next = MIN(MAX(le64_get(root.next_volume), 1), ROWS_MAX);
+	t.rows = MIN(le32_get(root.rows), PMFS_VOL_ROWS_MAX);
+	t.next = MIN(MAX(le64_get(root.next_volume), 1), PMFS_VOL_ID_MAX + 1);
 	t.live = le64_get(root.live);
 	if (!ptab_valid(&fs->table) || !fs->table.root)
 		return -EUCLEAN;
 	rc = repair_table(rp, &fs->table, CHECK_ROWS, NULL, &keep);
 	if (rc || !keep)
 		return rc ? rc : -EUCLEAN;
-	t.row = calloc(ROWS_MAX, sizeof(*t.row));
-	t.changed = calloc(ROWS_MAX, sizeof(*t.changed));
-	rc = t.row && t.changed ? rows_read(&t) : -ENOMEM;
+	t.row = calloc(t.rows + 1, sizeof(*t.row));
+	t.changed = calloc(t.rows + 1, sizeof(*t.changed));
+	t.name_hash = calloc(t.rows + 1, sizeof(*t.name_hash));
+	t.ids = calloc(BITMAP_WORDS(PMFS_VOL_ID_MAX + 1), sizeof(*t.ids));
+	rc = t.row && t.changed && t.name_hash && t.ids ? rows_read(&t) : -ENOMEM;
 	if (!rc) {
 		live_find(&t);
+		next_find(&t);
 		for (uint32_t i = 0; i < t.rows; i++)
 			if (row_used(&t.row[i]))
 				row_mend(&t, i);
@@ -287,5 +297,7 @@ int repair_rows(struct repair *rp)
 		rc = rows_write(&t);
 	free(t.row);
 	free(t.changed);
+	free(t.name_hash);
+	free(t.ids);
 	return rc;
 }

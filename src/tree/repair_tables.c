@@ -9,7 +9,7 @@
 #include "tree/itable.h"
 #include "tree/repair.h"
 
-#define ROLE_BAD 0x80u
+#define ROLE_BAD      0x80u
 #define RECOUNT_BATCH 256u
 
 /* ------------------------------------------------------------------ pages and nodes */
@@ -22,20 +22,28 @@ static void lost(struct repair *rp, enum check_kind kind, uint32_t height, pgno_
 
 	rp->cut = true;
 	if (kind == CHECK_INODES)
-		repair_say(rp, false, "inodes %" PRIu64 " to %" PRIu64 " are lost: page %" PRIu64 " %s",
+		repair_say(rp, false,
+			   "inodes %" PRIu64 " to %" PRIu64 " are lost: page %" PRIu64 " %s",
 			   at * PMFS_INODES_PER_PAGE,
 			   (at + (len >> PMFS_PAGE_SHIFT)) * PMFS_INODES_PER_PAGE - 1, vpn, why);
 	else if (kind == CHECK_ROWS)
-		repair_say(rp, false, "a part of the volume table is lost: page %" PRIu64 " %s", vpn, why);
+		repair_say(rp, false, "a part of the volume table is lost: page %" PRIu64 " %s",
+			   vpn, why);
 	else
-		repair_say(rp, false, "%s at byte %" PRIu64 ", up to %" PRIu64 " bytes, are lost: page %" PRIu64 " %s",
-			   kind == CHECK_DIR ? "names" : kind == CHECK_XATTR ? "attributes" : "contents",
+		repair_say(rp, false,
+			   "%s at byte %" PRIu64 ", up to %" PRIu64
+			   " bytes, are lost: page %" PRIu64 " %s",
+			   kind == CHECK_DIR	 ? "names"
+			   : kind == CHECK_XATTR ? "attributes"
+						 : "contents",
 			   at << PMFS_PAGE_SHIFT, len, vpn, why);
 }
 
 static const char *reason(int rc)
 {
-	return rc == -EBADMSG ? "is damaged" : rc == -EUCLEAN ? "does not exist" : "can't be read from the image";
+	return rc == -EBADMSG	? "is damaged"
+	       : rc == -EUCLEAN ? "does not exist"
+				: "can't be read from the image";
 }
 
 /* Does a page exist, and match its hash? */
@@ -70,7 +78,8 @@ static int rewrite(struct repair *rp, vpn_t vpn, const void *contents)
 
 static int mend_records(struct repair *rp, vpn_t vpn, pgno_t at);
 
-/* Count a pointer: 1: the page is met for the first time, 0: it was met before, -ESTALE: it can't be what it is used for. */
+/* Count a pointer: 1: the page is met for the first time, 0: it was met before, -ESTALE: it can't
+ * be what it is used for. */
 static int meet(struct repair *rp, vpn_t vpn, enum check_kind kind, uint32_t height, pgno_t at)
 {
 	const uint8_t role = (uint8_t)(kind | height << 3);
@@ -86,9 +95,9 @@ static int meet(struct repair *rp, vpn_t vpn, enum check_kind kind, uint32_t hei
 		return 0;
 	}
 	if (rp->role[vpn]) {
-		why = (rp->role[vpn] & ~ROLE_BAD) != role ? "is used for something else, too" :
-		      rp->role[vpn] & ROLE_BAD		  ? "is damaged" :
-							    "has as many pointers as can be";
+		why = (rp->role[vpn] & ~ROLE_BAD) != role ? "is used for something else, too"
+		      : rp->role[vpn] & ROLE_BAD	  ? "is damaged"
+							  : "has as many pointers as can be";
 		lost(rp, kind, height, at, vpn, why);
 		return -ESTALE;
 	}
@@ -117,7 +126,7 @@ static int meet(struct repair *rp, vpn_t vpn, enum check_kind kind, uint32_t hei
 }
 
 struct below {
-	uint64_t pages;  /* each pointer to one counts */
+	uint64_t pages;	 /* each pointer to one counts */
 	uint64_t weight; /* pages and nodes that a walk would meet */
 };
 
@@ -132,7 +141,7 @@ static int mend(struct repair *rp, vpn_t vpn, uint32_t height, enum check_kind k
 {
 	le64 entry[PMFS_PTAB_FANOUT];
 	const uint64_t span = UINT64_C(1) << (PMFS_PTAB_SHIFT * (height ? height - 1 : 0));
-	struct below below = { .weight = 1 };
+	struct below below = {.weight = 1};
 	bool changed = false;
 	int rc;
 
@@ -148,7 +157,7 @@ static int mend(struct repair *rp, vpn_t vpn, uint32_t height, enum check_kind k
 		return rc;
 	*keep = true;
 	if (!height) {
-		below_add(sum, &(struct below){ 1, 1 });
+		below_add(sum, &(struct below){1, 1});
 		return rc && kind == CHECK_INODES ? mend_records(rp, vpn, at) : 0;
 	}
 	if (!rc) {
@@ -162,7 +171,8 @@ static int mend(struct repair *rp, vpn_t vpn, uint32_t height, enum check_kind k
 
 		if (!le64_get(entry[i]))
 			continue;
-		rc = mend(rp, le64_get(entry[i]), height - 1, kind, at + i * span, &below, &keep_child);
+		rc = mend(rp, le64_get(entry[i]), height - 1, kind, at + i * span, &below,
+			  &keep_child);
 		if (!rc && !keep_child) {
 			le64_put(&entry[i], VPN_NONE);
 			changed = true;
@@ -183,9 +193,10 @@ static int mend(struct repair *rp, vpn_t vpn, uint32_t height, enum check_kind k
 	return rc;
 }
 
-int repair_table(struct repair *rp, const struct ptab *pt, enum check_kind kind, uint64_t *pages, bool *keep)
+int repair_table(struct repair *rp, const struct ptab *pt, enum check_kind kind, uint64_t *pages,
+		 bool *keep)
 {
-	struct below below = { 0 };
+	struct below below = {0};
 	int rc = 0;
 
 	*keep = true;
@@ -197,7 +208,8 @@ int repair_table(struct repair *rp, const struct ptab *pt, enum check_kind kind,
 	} else if (pt->root) {
 		rc = mend(rp, pt->root, pt->height, kind, 0, &below, keep);
 	}
-	/* Only contents may be in a table twice: somebody who walks this one would not come to an end. */
+	/* Only contents may be in a table twice: somebody who walks this one would not come to an
+	 * end. */
 	if (!rc && kind != CHECK_DATA && below.weight > rp->limit) {
 		repair_say(rp, false, "its table goes in circles, and is taken away");
 		rp->cut = true;
@@ -213,8 +225,8 @@ int repair_table(struct repair *rp, const struct ptab *pt, enum check_kind kind,
 
 static bool kind_known(uint32_t mode)
 {
-	return S_ISREG(mode) || S_ISDIR(mode) || S_ISLNK(mode) || S_ISFIFO(mode) || S_ISSOCK(mode) ||
-	       S_ISCHR(mode) || S_ISBLK(mode);
+	return S_ISREG(mode) || S_ISDIR(mode) || S_ISLNK(mode) || S_ISFIFO(mode) ||
+	       S_ISSOCK(mode) || S_ISCHR(mode) || S_ISBLK(mode);
 }
 
 static void time_mend(le32 *nsec)
@@ -223,19 +235,22 @@ static void time_mend(le32 *nsec)
 		le32_put(nsec, 0);
 }
 
-/* Make a record that contradicts itself into one that does not, keeping what it points at where that can be. */
+/* Make a record that contradicts itself into one that does not, keeping what it points at where
+ * that can be. */
 static void record_mend(struct repair *rp, struct pmfs_inode *rec)
 {
 	uint32_t mode = le32_get(rec->mode), flags = le32_get(rec->flags);
 	uint64_t size = le64_get(rec->size);
 	struct inode in;
 
-	repair_say(rp, false, "its record contradicts itself, and is put right as far as that can be");
+	repair_say(rp, false,
+		   "its record contradicts itself, and is put right as far as that can be");
 	if (!kind_known(mode))
 		mode = S_IFREG | 0600;
 	mode &= S_IFMT | 07777u;
 	flags &= PMFS_INODE_INLINE | PMFS_INODE_STALE;
-	if ((flags & PMFS_INODE_INLINE) && (rec->data.vpn.raw || (!S_ISREG(mode) && !S_ISLNK(mode))))
+	if ((flags & PMFS_INODE_INLINE) &&
+	    (rec->data.vpn.raw || (!S_ISREG(mode) && !S_ISLNK(mode))))
 		flags &= ~PMFS_INODE_INLINE;
 	if (!S_ISREG(mode) || (flags & PMFS_INODE_INLINE))
 		flags &= ~PMFS_INODE_STALE;
@@ -275,7 +290,8 @@ static int record_tables(struct repair *rp, struct pmfs_inode *rec)
 	rc = repair_table(rp, &xattr, CHECK_XATTR, NULL, &keep);
 	if (rc)
 		return rc;
-	/* What is left of a stream with a gap in it is none; names_repair() takes it away when it is no good. */
+	/* What is left of a stream with a gap in it is none; names_repair() takes it away when it
+	 * is no good. */
 	if (!keep) {
 		memset(&rec->xattr, 0, sizeof(rec->xattr));
 		le32_put(&rec->xattr_size, 0);
@@ -372,9 +388,12 @@ static int mend_records(struct repair *rp, vpn_t vpn, pgno_t at)
 
 int repair_fresh_root(struct repair *rp, struct txn *tx, struct ptab *out)
 {
-	struct pmfs_inode rec[PMFS_INODES_PER_PAGE] = { 0 };
-	struct inode in = { .mode = S_IFDIR | rp->fs->root_mode, .uid = rp->fs->root_uid,
-			    .gid = rp->fs->root_gid, .nlink = 2, .generation = 1 };
+	struct pmfs_inode rec[PMFS_INODES_PER_PAGE] = {0};
+	struct inode in = {.mode = S_IFDIR | rp->fs->root_mode,
+			   .uid = rp->fs->root_uid,
+			   .gid = rp->fs->root_gid,
+			   .nlink = 2,
+			   .generation = 1};
 
 	now(&in.btime);
 	in.atime = in.mtime = in.ctime = in.btime;
@@ -412,7 +431,7 @@ static int volume_lost(struct repair *rp, struct volume *vol)
 	mutex_lock(&vol->lock);
 	if (vol != rp->fs->live) {
 		repair_say(rp, false, "the whole volume is lost");
-		vol->inodes = (struct ptab){ 0 };
+		vol->inodes = (struct ptab){0};
 		rc = volume_store_as(&tx, vol, PMFS_VOL_DYING, "", "");
 		rw_wrlock(&rp->fs->volumes_lock);
 		atomic_store(&vol->state, PMFS_VOL_DYING);
@@ -497,7 +516,7 @@ static int recount_page(void *arg, vpn_t vpn, const struct page_info *info)
 
 static int recount(struct repair *rp)
 {
-	struct recount rc = { .rp = rp };
+	struct recount rc = {.rp = rp};
 	int err;
 
 	err = store_each_page(rp->st, 0, rp->limit, recount_page, &rc);
@@ -508,7 +527,9 @@ static int recount(struct repair *rp)
 	if (rc.set)
 		repair_say(rp, false, "%" PRIu64 " pages had a wrong number of pointers", rc.set);
 	if (rc.freed)
-		repair_say(rp, false, "%" PRIu64 " pages were in use and nothing pointed at them: they are free",
+		repair_say(rp, false,
+			   "%" PRIu64
+			   " pages were in use and nothing pointed at them: they are free",
 			   rc.freed);
 	return err;
 }

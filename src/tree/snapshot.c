@@ -205,7 +205,7 @@ int fs_snap_create(struct fs *fs, const char *name, const char *message, struct 
 
 int volume_pin(struct fs *fs, struct volume **out)
 {
-	struct create cr = { .vol = volume_new(fs) };
+	struct create cr = {.vol = volume_new(fs)};
 	int rc;
 
 	if (!cr.vol)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * "Fail the Nth" for everything that the host can refuse, and for every allocation, until N is never reached:
- * errors are the right ones, nothing that was acknowledged is lost, after a failed flush nothing is promised any
- * more, and the image is good.  Allocations are caught by the linker's --wrap.
+ * "Fail the Nth" for everything that the host can refuse, and for every allocation, until N is
+ * never reached: errors are the right ones, nothing that was acknowledged is lost, after a failed
+ * flush nothing is promised any more, and the image is good.  Allocations are caught by the
+ * linker's --wrap.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -25,7 +26,7 @@
 #define FILES 12u
 #define LIMIT (UINT64_C(40) << 20)
 
-static const struct fs_cred cred = { 0, 0 };
+static const struct fs_cred cred = {0, 0};
 
 /* ------------------------------------------------------------------ allocations */
 
@@ -65,11 +66,11 @@ struct work {
 	struct fsfix fx;
 	struct {
 		unsigned char durable, next; /* 0: no such file */
-		bool doubt;                  /* what came after `durable` was not acknowledged */
+		bool doubt;		     /* what came after `durable` was not acknowledged */
 	} file[FILES];
 	bool snap, snap_doubt;
-	bool big;    /* so much that the image grows */
-	int err; /* what is made to happen */
+	bool big; /* so much that the image grows */
+	int err;  /* what is made to happen */
 	unsigned failed, failed_syncs;
 };
 
@@ -117,7 +118,8 @@ static void write_file(struct work *w, unsigned i, unsigned char c, unsigned pag
 		w->file[i].doubt = true;
 		if (rc != -ENOENT && !worked(w, rc))
 			return;
-		if (!worked(w, fs_mknod(w->fx.fs, w->fx.root, name, strlen(name), S_IFREG | 0644, 0, &cred, &attr)))
+		if (!worked(w, fs_mknod(w->fx.fs, w->fx.root, name, strlen(name), S_IFREG | 0644, 0,
+					&cred, &attr)))
 			return;
 	}
 	memset(buf, c, pages * PMFS_PAGE_SIZE);
@@ -207,7 +209,8 @@ static void expect_file(struct work *w, unsigned i)
 	assert_int_equal(fs_read(w->fx.fs, attr.id, 0, &first, 1), 1);
 	assert_int_equal(fs_read(w->fx.fs, attr.id, attr.size - 1, &last, 1), 1);
 	if (first != w->file[i].durable || last != first)
-		fail_msg("%s has '%c' and '%c', and '%c' was synced", name, first, last, w->file[i].durable);
+		fail_msg("%s has '%c' and '%c', and '%c' was synced", name, first, last,
+			 w->file[i].durable);
 out:
 	fs_forget(w->fx.fs, attr.id, 1);
 }
@@ -231,7 +234,7 @@ static void expect_kept(struct work *w)
 
 static uint64_t one_fault(const char *name, uint64_t n, int err, bool forever)
 {
-	struct work w = { .err = -err };
+	struct work w = {.err = -err};
 	struct store_error what;
 	char why[200];
 	uint64_t hits;
@@ -242,7 +245,8 @@ static uint64_t one_fault(const char *name, uint64_t n, int err, bool forever)
 	fsfix_stop(&w.fx);
 	fault_reset();
 	if (n)
-		assert_int_equal(forever ? fault_arm_forever(name, n, err) : fault_arm(name, n, err), 0);
+		assert_int_equal(
+			forever ? fault_arm_forever(name, n, err) : fault_arm(name, n, err), 0);
 	rc = fsfix_try_start(&w.fx, &what);
 	if (rc) {
 		/* What a flush at opening says is told, and nothing has happened. */
@@ -319,7 +323,7 @@ static void test_faults_memory(void **state)
 
 	(void)state;
 	for (;; n++) {
-		struct work w = { .err = -ENOMEM };
+		struct work w = {.err = -ENOMEM};
 		struct store_error err;
 		int rc;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Each kind of damage is found, repaired, and then no more found; and every inode that it did not hit
- * is still there, byte for byte, under its name.
+ * Each kind of damage is found, repaired, and then no more found; and every inode that it did not
+ * hit is still there, byte for byte, under its name.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -28,8 +28,8 @@
 #include "tree/itable.h"
 #include "tree/fs_impl.h"
 
-#define PAGES(n) ((size_t)(n) * PMFS_PAGE_SIZE)
-#define SMALL 60u  /* files in /many */
+#define PAGES(n)   ((size_t)(n)*PMFS_PAGE_SIZE)
+#define SMALL	   60u /* files in /many */
 #define THINGS_MAX 400u
 
 /*
@@ -91,7 +91,8 @@ static int list_entry(void *arg, const struct fs_dirent *de)
 		return 0;
 	assert_true(*ls->n < THINGS_MAX);
 	assert_int_equal(fs_getattr(pt.fx.fs, de->id, &attr), 0);
-	*t = (struct thing){ .snap = ls->snap, .ino = NODE_INO(de->id), .mode = attr.mode, .size = attr.size };
+	*t = (struct thing){
+		.snap = ls->snap, .ino = NODE_INO(de->id), .mode = attr.mode, .size = attr.size};
 	snprintf(t->path, sizeof(t->path), "%s/%.200s", ls->path, de->name);
 	++*ls->n;
 	if (S_ISDIR(attr.mode)) {
@@ -104,8 +105,8 @@ static int list_entry(void *arg, const struct fs_dirent *de)
 	}
 	buf = malloc(attr.size + 1);
 	assert_non_null(buf);
-	got = S_ISLNK(attr.mode) ? fs_readlink(pt.fx.fs, de->id, (char *)buf, attr.size + 1) :
-				   fs_read(pt.fx.fs, de->id, 0, buf, attr.size);
+	got = S_ISLNK(attr.mode) ? fs_readlink(pt.fx.fs, de->id, (char *)buf, attr.size + 1)
+				 : fs_read(pt.fx.fs, de->id, 0, buf, attr.size);
 	t->unreadable = got < 0;
 	t->sum = got > 0 ? hash64(buf, (size_t)got) : 0;
 	got = fs_getxattr(pt.fx.fs, de->id, "user.colour", buf, 0);
@@ -116,7 +117,7 @@ static int list_entry(void *arg, const struct fs_dirent *de)
 
 static void list(uint64_t dir, const char *path, bool snap, struct thing *thing, size_t *n)
 {
-	struct listing ls = { thing, n, path, snap, 0 };
+	struct listing ls = {thing, n, path, snap, 0};
 
 	assert_int_equal(fs_readdir(pt.fx.fs, dir, 0, list_entry, &ls), 0);
 }
@@ -147,7 +148,7 @@ static void write_pages(uint64_t id, pgno_t at, unsigned pages, unsigned char c)
 
 static void patient_new(void)
 {
-	const struct fs_cred cred = { 0 };
+	const struct fs_cred cred = {0};
 	uint64_t dir, file, other, open, many;
 	struct fs_attr attr;
 	char name[250];
@@ -255,12 +256,12 @@ static int check(void)
 /* The image is closed; repair it. */
 static int repair_closed(bool cut_data)
 {
-	struct fs_config cfg = { .store = { .path = pt.fx.image }, .repair = &pt.how };
+	struct fs_config cfg = {.store = {.path = pt.fx.image}, .repair = &pt.how};
 	struct store_error err;
 	struct fs *fs;
 	int rc;
 
-	pt.how = (struct fs_repair){ .cut_data = cut_data, .said = said };
+	pt.how = (struct fs_repair){.cut_data = cut_data, .said = said};
 	pt.text[0] = 0;
 	rc = fs_open(&fs, &cfg, &err);
 	if (rc)
@@ -311,7 +312,8 @@ static void find_and_repair(const char *a, const char *b)
 	repair(a, b);
 }
 
-/* lost: inode numbers whose contents may differ or that may be gone, moved: whose names may; both end with 0. */
+/* lost: inode numbers whose contents may differ or that may be gone, moved: whose names may; both
+ * end with 0. */
 static bool among(const uint64_t *inos, uint64_t ino)
 {
 	for (; inos && *inos; inos++)
@@ -338,13 +340,14 @@ static void expect_rest(const uint64_t *lost, const uint64_t *moved)
 		if (!a)
 			fail_msg("%s%s is gone", b->snap ? "snapshot: " : "", b->path);
 		if (!named && !among(moved, b->ino))
-			fail_msg("%s%s has another name: %s", b->snap ? "snapshot: " : "", b->path, a->path);
+			fail_msg("%s%s has another name: %s", b->snap ? "snapshot: " : "", b->path,
+				 a->path);
 		if (a->size != b->size || a->sum != b->sum || a->mode != b->mode || a->unreadable)
 			fail_msg("%s%s has changed", b->snap ? "snapshot: " : "", b->path);
 	}
 }
 
-static const uint64_t nothing[] = { 0 };
+static const uint64_t nothing[] = {0};
 
 /* ------------------------------------------------------------------ surgery */
 
@@ -364,7 +367,9 @@ static void put(struct volume *vol, uint64_t ino, const struct pmfs_inode *rec)
 	assert_int_equal(txn_begin(fs_store(pt.fx.fs), &tx, FRAME_NORMAL, ITABLE_COST), 0);
 	mutex_lock(&vol->lock);
 	assert_int_equal(ptab_write(&tx, &vol->inodes, &itable_ops, ino / PMFS_INODES_PER_PAGE,
-				    ino % PMFS_INODES_PER_PAGE * sizeof(*rec), rec, sizeof(*rec), NULL), 0);
+				    ino % PMFS_INODES_PER_PAGE * sizeof(*rec), rec, sizeof(*rec),
+				    NULL),
+			 0);
 	assert_int_equal(volume_store_row(&tx, vol), 0);
 	mutex_unlock(&vol->lock);
 	txn_end(&tx);
@@ -411,17 +416,18 @@ static int turn_entry(struct txn *tx, struct inode *in, const struct entry *e)
 }
 
 static void change_dir(struct volume *vol, uint64_t dir,
-		       int (*fn)(struct txn *tx, struct inode *in, const struct entry *e), const char *name,
-		       uint64_t ino, uint8_t type)
+		       int (*fn)(struct txn *tx, struct inode *in, const struct entry *e),
+		       const char *name, uint64_t ino, uint8_t type)
 {
-	const struct entry e = { name, ino, type };
-	struct inode in = { .vol = vol, .ino = dir };
+	const struct entry e = {name, ino, type};
+	struct inode in = {.vol = vol, .ino = dir};
 	struct txn tx;
 
 	rw_init(&in.lock, LOCK_INODE);
 	rw_wrlock(&in.lock);
 	assert_int_equal(itable_load(&in), 0);
-	assert_int_equal(txn_begin(fs_store(pt.fx.fs), &tx, FRAME_NORMAL, DIR_COST + 2 * ITABLE_COST), 0);
+	assert_int_equal(
+		txn_begin(fs_store(pt.fx.fs), &tx, FRAME_NORMAL, DIR_COST + 2 * ITABLE_COST), 0);
 	assert_int_equal(itable_own(&tx, &in), 0);
 	assert_int_equal(fn(&tx, &in, &e), 0);
 	assert_int_equal(itable_store(&tx, &in), 0);
@@ -493,7 +499,7 @@ static void test_repair_entries_to_nowhere(void **state)
 
 static void test_repair_lost_names(void **state)
 {
-	const uint64_t moved[] = { pt.other, pt.sub, 8, 0 };
+	const uint64_t moved[] = {pt.other, pt.sub, 8, 0};
 	struct fs_attr attr;
 	uint64_t lf, id;
 
@@ -518,7 +524,7 @@ static void test_repair_lost_names(void **state)
 
 static void test_repair_lost_name_in_a_snapshot(void **state)
 {
-	const uint64_t moved[] = { pt.other, 0 };
+	const uint64_t moved[] = {pt.other, 0};
 
 	(void)state;
 	change_dir(surgery_volume(&pt.fx, "s"), PMFS_INO_ROOT, drop_entry, "other", 0, 0);
@@ -529,7 +535,7 @@ static void test_repair_lost_name_in_a_snapshot(void **state)
 
 static void test_repair_name_lost_found_is_taken(void **state)
 {
-	const uint64_t moved[] = { pt.other, 0 };
+	const uint64_t moved[] = {pt.other, 0};
 
 	(void)state;
 	fsfix_file(&pt.fx, pt.fx.root, "lost+found");
@@ -542,7 +548,7 @@ static void test_repair_name_lost_found_is_taken(void **state)
 
 static void test_repair_second_name_of_a_directory(void **state)
 {
-	const uint64_t moved[] = { pt.sub, 8, 0 };
+	const uint64_t moved[] = {pt.sub, 8, 0};
 
 	(void)state;
 	change_dir(live(), PMFS_INO_ROOT, add_entry, "second", pt.sub, DT_DIR);
@@ -563,7 +569,7 @@ static void test_repair_parent(void **state)
 
 static void test_repair_ring(void **state)
 {
-	const uint64_t moved[] = { pt.dir, pt.sub, pt.file, 8, 0 };
+	const uint64_t moved[] = {pt.dir, pt.sub, pt.file, 8, 0};
 
 	(void)state;
 	change_dir(live(), PMFS_INO_ROOT, drop_entry, "dir", 0, 0);
@@ -574,7 +580,7 @@ static void test_repair_ring(void **state)
 
 static void test_repair_directory_in_itself(void **state)
 {
-	const uint64_t moved[] = { pt.sub, 8, 0 };
+	const uint64_t moved[] = {pt.sub, 8, 0};
 
 	(void)state;
 	change_dir(live(), pt.dir, drop_entry, "sub", 0, 0);
@@ -602,11 +608,13 @@ static void test_repair_root_that_is_none(void **state)
 static void test_repair_orphans(void **state)
 {
 	(void)state;
-	/* The orphan was given back when the image was opened; make one that is lost, and one that is none. */
+	/* The orphan was given back when the image was opened; make one that is lost, and one that
+	 * is none. */
 	{
 		struct pmfs_inode rec = get(live(), pt.other);
 
-		change_dir(live(), PMFS_INO_ORPHANS, add_entry, orphan_name(pt.other), pt.other, DT_REG);
+		change_dir(live(), PMFS_INO_ORPHANS, add_entry, orphan_name(pt.other), pt.other,
+			   DT_REG);
 		change_dir(live(), PMFS_INO_ORPHANS, add_entry, "nonsense", pt.other, DT_REG);
 		rec = get(live(), 9);
 		le32_put(&rec.nlink, 0);
@@ -615,7 +623,7 @@ static void test_repair_orphans(void **state)
 	}
 	find_and_repair("of a file that is not deleted", "inode 2");
 	{
-		const uint64_t lost[] = { 9, 0 };
+		const uint64_t lost[] = {9, 0};
 
 		expect_rest(lost, nothing);
 	}
@@ -634,7 +642,8 @@ static void test_repair_size_of_a_directory(void **state)
 	expect_rest(nothing, nothing);
 }
 
-/* Of a directory of several pages one leaf is gone: the others' names stay, and its inodes get new ones. */
+/* Of a directory of several pages one leaf is gone: the others' names stay, and its inodes get new
+ * ones. */
 static void test_repair_rotten_leaf(void **state)
 {
 	const uint64_t last = pt.many + SMALL;
@@ -683,9 +692,10 @@ static void test_repair_contradictory_leaf(void **state)
 	(void)state;
 	change_dir(live(), pt.dir, turn_entry, "sub", pt.sub, DT_DIR);
 	surgery_write(&pt.fx, data_page(live(), pt.dir, 0),
-		      sizeof(struct pmfs_dir_header) + offsetof(struct pmfs_dir_slot, at), &at, sizeof(at));
+		      sizeof(struct pmfs_dir_header) + offsetof(struct pmfs_dir_slot, at), &at,
+		      sizeof(at));
 	{
-		const uint64_t moved[] = { pt.file, pt.sub, 8, 0 };
+		const uint64_t moved[] = {pt.file, pt.sub, 8, 0};
 
 		find_and_repair("inode 3:", "1 names could be read");
 		expect_rest(nothing, moved);
@@ -711,7 +721,7 @@ static void test_repair_records(void **state)
 static void test_repair_record_of_no_kind(void **state)
 {
 	struct pmfs_inode rec = get(live(), pt.other);
-	const uint64_t lost[] = { pt.other, 0 };
+	const uint64_t lost[] = {pt.other, 0};
 
 	(void)state;
 	le32_put(&rec.mode, 0170777);
@@ -783,24 +793,28 @@ static void test_repair_inode_zero_and_free_ones(void **state)
 
 static void test_repair_attributes(void **state)
 {
-	const uint64_t lost[] = { pt.file, 0 };
+	const uint64_t lost[] = {pt.file, 0};
 	const le32 len = le32_make(77777);
 	struct pmfs_inode rec;
 	char value[8];
 
 	(void)state;
-	assert_int_equal(fs_setxattr(pt.fx.fs, NODE_ID(live()->id, pt.file), "user.colour", "red", 3, 0), 0);
+	assert_int_equal(
+		fs_setxattr(pt.fx.fs, NODE_ID(live()->id, pt.file), "user.colour", "red", 3, 0), 0);
 	rec = get(live(), pt.file);
-	surgery_write(&pt.fx, le64_get(rec.xattr.vpn), offsetof(struct pmfs_xattr, value_len), &len, sizeof(len));
+	surgery_write(&pt.fx, le64_get(rec.xattr.vpn), offsetof(struct pmfs_xattr, value_len), &len,
+		      sizeof(len));
 	find_and_repair("live: inode 4:", "attributes are damaged");
 	expect_rest(lost, nothing);
-	assert_int_equal(fs_getxattr(pt.fx.fs, NODE_ID(live()->id, pt.file), "user.colour", value, 8), -ENODATA);
+	assert_int_equal(
+		fs_getxattr(pt.fx.fs, NODE_ID(live()->id, pt.file), "user.colour", value, 8),
+		-ENODATA);
 	assert_int_equal(fsfix_size(&pt.fx, NODE_ID(live()->id, pt.file)), PAGES(1300));
 }
 
 static void test_repair_rotten_attributes(void **state)
 {
-	const uint64_t lost[] = { pt.file, 0 };
+	const uint64_t lost[] = {pt.file, 0};
 	struct pmfs_inode rec = get(live(), pt.file);
 
 	(void)state;
@@ -811,7 +825,7 @@ static void test_repair_rotten_attributes(void **state)
 
 static void test_repair_behind_the_end(void **state)
 {
-	const uint64_t lost[] = { pt.other, 0 };
+	const uint64_t lost[] = {pt.other, 0};
 	struct pmfs_inode rec = get(live(), pt.other);
 
 	(void)state;
@@ -819,7 +833,8 @@ static void test_repair_behind_the_end(void **state)
 	put(live(), pt.other, &rec);
 	find_and_repair("live: inode 6:", "behind its end there were bytes");
 	expect_rest(lost, nothing);
-	assert_int_equal(fsfix_size(&pt.fx, fsfix_find(&pt.fx, pt.fx.root, "other")), PAGES(7) + 100);
+	assert_int_equal(fsfix_size(&pt.fx, fsfix_find(&pt.fx, pt.fx.root, "other")),
+			 PAGES(7) + 100);
 }
 
 /* ------------------------------------------------------------------ counts */
@@ -837,7 +852,7 @@ static void test_repair_counts(void **state)
 
 static void test_repair_of_leaks_frees_space(void **state)
 {
-	uint8_t page[PMFS_PAGE_SIZE] = { 1 };
+	uint8_t page[PMFS_PAGE_SIZE] = {1};
 	struct fs_stats a, b, c;
 
 	(void)state;
@@ -857,7 +872,7 @@ static void test_repair_of_leaks_frees_space(void **state)
 
 static void test_repair_rotten_contents(void **state)
 {
-	const uint64_t lost[] = { pt.other, 0 };
+	const uint64_t lost[] = {pt.other, 0};
 	uint8_t byte;
 	uint64_t id;
 
@@ -888,7 +903,7 @@ static void test_repair_rotten_contents(void **state)
 
 static void test_repair_rotten_node(void **state)
 {
-	const uint64_t lost[] = { pt.file, 0 };
+	const uint64_t lost[] = {pt.file, 0};
 	const struct pmfs_inode rec = get(live(), pt.file);
 	le64 child[PMFS_PTAB_FANOUT];
 	uint8_t byte;
@@ -934,7 +949,7 @@ static void test_repair_rotten_first_inodes(void **state)
 
 static void test_repair_pointers_to_nothing(void **state)
 {
-	const uint64_t lost[] = { pt.file, pt.other, 0 };
+	const uint64_t lost[] = {pt.file, pt.other, 0};
 	struct pmfs_inode rec = get(live(), pt.file);
 	const le64 far = le64_make(UINT64_C(1) << 50), gone = le64_make(surgery_new(&pt.fx, NULL));
 	le64 child[PMFS_PTAB_FANOUT];
@@ -953,7 +968,7 @@ static void test_repair_pointers_to_nothing(void **state)
 
 static void test_repair_page_in_two_roles(void **state)
 {
-	const uint64_t lost[] = { pt.other, 0 };
+	const uint64_t lost[] = {pt.other, 0};
 	struct pmfs_inode rec = get(live(), pt.other), dir = get(live(), pt.dir);
 
 	(void)state;
@@ -966,7 +981,7 @@ static void test_repair_page_in_two_roles(void **state)
 
 static void test_repair_tables_without_end(void **state)
 {
-	const uint64_t moved[] = { pt.dir, pt.sub, pt.file, 8, 0 };
+	const uint64_t moved[] = {pt.dir, pt.sub, pt.file, 8, 0};
 	struct pmfs_inode rec = get(live(), pt.dir);
 	le64 node[PMFS_PTAB_FANOUT];
 	vpn_t vpn = surgery_new(&pt.fx, pt.text);
@@ -1077,7 +1092,8 @@ static uint64_t newest_slot(struct pmfs_super *out)
 
 	assert_true(fd >= 0);
 	assert_int_equal(pread(fd, &sb[0], sizeof(sb[0]), 0), sizeof(sb[0]));
-	assert_int_equal(pread(fd, &sb[1], sizeof(sb[1]), PMFS_SLOT_FRAMES * PMFS_PAGE_SIZE), sizeof(sb[1]));
+	assert_int_equal(pread(fd, &sb[1], sizeof(sb[1]), PMFS_SLOT_FRAMES * PMFS_PAGE_SIZE),
+			 sizeof(sb[1]));
 	close(fd);
 	newer = le64_get(sb[1].generation) > le64_get(sb[0].generation);
 	*out = sb[newer];
@@ -1102,8 +1118,9 @@ static uint64_t map_child(pfn_t pfn, unsigned i)
 	struct pmfs_map_child child;
 
 	assert_true(fd >= 0);
-	assert_int_equal(pread(fd, &child, sizeof(child), (off_t)(pfn * PMFS_PAGE_SIZE + i * sizeof(child))),
-			 sizeof(child));
+	assert_int_equal(
+		pread(fd, &child, sizeof(child), (off_t)(pfn * PMFS_PAGE_SIZE + i * sizeof(child))),
+		sizeof(child));
 	close(fd);
 	return le64_get(child.pfn);
 }
@@ -1149,7 +1166,8 @@ static void test_repair_lost_leaf_of_the_map(void **state)
 	assert_int_equal(fs_read(pt.fx.fs, id, PAGES(1290), &byte, 1), 1);
 	assert_int_equal(byte, 1290 % 256);
 	{
-		const uint64_t lost[] = { pt.file, NODE_INO(fsfix_find(&pt.fx, pt.fx.root, "new-9")), 0 };
+		const uint64_t lost[] = {pt.file, NODE_INO(fsfix_find(&pt.fx, pt.fx.root, "new-9")),
+					 0};
 
 		expect_rest(lost, nothing);
 	}
@@ -1161,7 +1179,7 @@ static void test_repair_lost_leaf_of_the_map(void **state)
 
 static void test_repair_lost_top_of_the_map_takes_the_older_slot(void **state)
 {
-	struct fs_config cfg = { .store = { .path = pt.fx.image, .older = true }, .repair = &pt.how };
+	struct fs_config cfg = {.store = {.path = pt.fx.image, .older = true}, .repair = &pt.how};
 	struct pmfs_super sb;
 	struct store_error err;
 	struct fs *fs;
@@ -1173,7 +1191,7 @@ static void test_repair_lost_top_of_the_map_takes_the_older_slot(void **state)
 	assert_true(fsfix_try_start(&pt.fx, &err) < 0);
 	/* Of the newest state nothing is left to repair. */
 	assert_true(repair_closed(false) < 0);
-	pt.how = (struct fs_repair){ .said = said };
+	pt.how = (struct fs_repair){.said = said};
 	pt.text[0] = 0;
 	assert_int_equal(fs_open(&fs, &cfg, &err), 0);
 	assert_int_equal(fs_close(fs), 0);
@@ -1183,10 +1201,12 @@ static void test_repair_lost_top_of_the_map_takes_the_older_slot(void **state)
 	expect_rest(nothing, nothing);
 }
 
+#ifdef PMFS_FAULTS
+
 /* A kill in the middle of a repair leaves what another one can finish. */
 static void test_repair_that_is_cut_short(void **state)
 {
-	const uint64_t lost[] = { pt.file, 0 }, moved[] = { pt.other, pt.sub, 8, 0 };
+	const uint64_t lost[] = {pt.file, 0}, moved[] = {pt.other, pt.sub, 8, 0};
 	const struct pmfs_inode rec = get(live(), pt.file);
 	le64 child[PMFS_PTAB_FANOUT];
 	int rc = -1;
@@ -1202,7 +1222,9 @@ static void test_repair_that_is_cut_short(void **state)
 	/* Each flush and each of the first writes fails once. */
 	for (unsigned n = 1; rc && n < 400; n++) {
 		fault_reset();
-		assert_int_equal(fault_arm_forever(n % 2 ? "region.flush" : "region.write", n / 2 + 1, EIO), 0);
+		assert_int_equal(
+			fault_arm_forever(n % 2 ? "region.flush" : "region.write", n / 2 + 1, EIO),
+			0);
 		rc = repair_closed(false);
 	}
 	fault_reset();
@@ -1213,6 +1235,8 @@ static void test_repair_that_is_cut_short(void **state)
 		fail_msg("%s", pt.text);
 	expect_rest(lost, moved);
 }
+
+#endif
 
 int main(void)
 {
@@ -1258,7 +1282,9 @@ int main(void)
 		T(test_repair_rotten_inode_file),
 		T(test_repair_lost_leaf_of_the_map),
 		T(test_repair_lost_top_of_the_map_takes_the_older_slot),
+#ifdef PMFS_FAULTS
 		T(test_repair_that_is_cut_short),
+#endif
 	};
 
 	log_set_level(LOG_LEVEL_ERR);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* A pass over everything: what is damaged is found, named, and an error to who reads it; nothing else is. */
+/* A pass over everything: what is damaged is found, named, and an error to who reads it; nothing
+ * else is. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -150,7 +151,8 @@ static void test_scrub_names_every_owner(void **state)
 	assert_int_equal(st.bad_pages, 1);
 	assert_int_equal(st.findings, 2);
 	expect_text("live: inode 4 (/dir/file), contents: 4096 bytes at byte 1228800 are damaged");
-	expect_text("snapshot s: inode 4 (/dir/file), contents: 4096 bytes at byte 1228800 are damaged");
+	expect_text("snapshot s: inode 4 (/dir/file), contents: 4096 bytes at byte 1228800 are "
+		    "damaged");
 	/* A second pass says it again. */
 	st = pass(false);
 	assert_int_equal(st.bad_pages, 1);
@@ -179,7 +181,8 @@ static void test_scrub_nodes_attributes_directories_inodes(void **state)
 	assert_int_equal(st.bad_pages, 1);
 	expect_text("live: inode 3 (/dir), directory: 4096 bytes at byte 0 are damaged");
 	rot(dp.root, 100);
-	/* The volumes do not open without their root's record in order, so this one comes to light while they are open. */
+	/* The volumes do not open without their root's record in order, so this one comes to light
+	 * while they are open. */
 	assert_int_equal(pass(false).findings, 0);
 	{
 		struct page_info info;
@@ -270,7 +273,8 @@ static void test_scrub_bad_node_of_the_map(void **state)
 	int fd;
 
 	(void)state;
-	/* Unmounting writes the tree of the map when much has changed; its root is in the newer slot. */
+	/* Unmounting writes the tree of the map when much has changed; its root is in the newer
+	 * slot. */
 	fsfix_write(&fx, file, 0, "x", 1);
 	scrub_free(sc);
 	fsfix_reopen(&fx);
@@ -278,7 +282,8 @@ static void test_scrub_bad_node_of_the_map(void **state)
 	fd = open(fx.image, O_RDWR);
 	assert_true(fd >= 0);
 	assert_int_equal(pread(fd, &sb[0], sizeof(sb[0]), 0), sizeof(sb[0]));
-	assert_int_equal(pread(fd, &sb[1], sizeof(sb[1]), PMFS_SLOT_FRAMES * PMFS_PAGE_SIZE), sizeof(sb[1]));
+	assert_int_equal(pread(fd, &sb[1], sizeof(sb[1]), PMFS_SLOT_FRAMES * PMFS_PAGE_SIZE),
+			 sizeof(sb[1]));
 	newer = le64_get(sb[1].generation) > le64_get(sb[0].generation);
 	at = le64_get(sb[newer].map_root);
 	assert_int_not_equal(at, 0);
@@ -302,7 +307,8 @@ static void *writer(void *arg)
 		memset(page, (int)i, sizeof(page));
 		fsfix_write(&fx, file, (uint64_t)(i % 600) * sizeof(page), page, sizeof(page));
 		snprintf(name, sizeof(name), "n%u", i % 50);
-		if (!fs_mknod(fx.fs, dir, name, strlen(name), 0100644, 0, &(struct fs_cred){ 0 }, &attr))
+		if (!fs_mknod(fx.fs, dir, name, strlen(name), 0100644, 0, &(struct fs_cred){0},
+			      &attr))
 			fs_forget(fx.fs, attr.id, 1);
 		else
 			assert_int_equal(fs_unlink(fx.fs, dir, name, strlen(name)), 0);
