@@ -926,6 +926,28 @@ static void test_name_many_threads(void **state)
 	fsfix_check(fx);
 }
 
+/* More than the 65,000 of ext4, or 16 bits. */
+static void test_name_many_links(void **state)
+{
+	struct fsfix *fx = *state;
+	const unsigned count = 66000;
+	const uint64_t f = fsfix_file(fx, fx->root, "f"), d = fsfix_mkdir(fx, fx->root, "d");
+	struct fs_attr attr;
+	char name[16];
+
+	for (unsigned i = 0; i < count; i++) {
+		snprintf(name, sizeof(name), "%u", i);
+		assert_int_equal(ln(fx, f, d, name, &attr), 0);
+		fs_forget(fx->fs, f, 1);
+	}
+	assert_int_equal(attr_of(fx, f).nlink, count + 1);
+	for (unsigned i = 0; i < count; i += 2) {
+		snprintf(name, sizeof(name), "%u", i);
+		assert_int_equal(rm(fx, d, name), 0);
+	}
+	assert_int_equal(attr_of(fx, f).nlink, count / 2 + 1);
+}
+
 static void test_name_whiteout(void **state)
 {
 	struct fsfix *fx = *state;
@@ -974,6 +996,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_name_rmdir, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_name_tmpfile, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_name_whiteout, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_name_many_links, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_name_snapshots_refuse, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_name_rename_errors, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_name_rename_files, setup, teardown),
