@@ -42,7 +42,7 @@ struct frames;
 /* Who asks; each may use what the ones before it may, and more. */
 enum frame_class {
 	FRAME_NORMAL,  /* new data: leaves R + F alone */
-	FRAME_UPKEEP,  /* changing what is there (attributes, names): leaves R + F / 4 + 100 alone */
+	FRAME_UPKEEP,  /* changing attributes and names: leaves R + F / 4 + 100 alone */
 	FRAME_KEPT,    /* writing to what was reserved: leaves R + 64 alone, nothing of K */
 	FRAME_FREEING, /* removing things, which first needs a little: leaves R + F / 4 alone */
 	FRAME_RECLAIM, /* giving back pages of the deleted, rollback of a promise: leaves R alone */

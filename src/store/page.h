@@ -12,10 +12,11 @@
  *   P3  A page is written in place only when it has got its frame in this generation and the frame
  *       is its own; otherwise page_write() gives it a new frame first.  The vpn stays, so nothing
  *       that points to it changes.
- *   P5  A kept page is a hole for which a frame is set aside until it is written (frame.h: K), in this
- *       tree or, when others share it, in the first that writes there.  The promise is durable.
  *   P4  A page whose frame came from the image is hashed before its contents are used for the first
  *       time.
+ *   P5  A kept page is a hole for which a frame is set aside until it is written (frame.h: K), in
+ *       this tree or, when others share it, in the first that writes there.  The promise is
+ *       durable.
  *
  * Thread safe as far as P2: two threads may write different bytes of one page; who writes the same
  * bytes, or writes while another drops the last reference, has a lock of his own.  Lock ranks:

@@ -84,7 +84,8 @@ struct fs_cred {
 
 /* ------------------------------------------------------------------ names */
 
-/* "." and ".." too; "." of anything that has a name, so that an id that was kept can be used again. */
+/* "." and ".." too; "." of anything that has a name, so that an id that was kept can be used
+ * again. */
 int fs_lookup(struct fs *fs, uint64_t dir, const char *name, size_t len, struct fs_attr *out);
 void fs_forget(struct fs *fs, uint64_t id, uint64_t n);
 /* One lookup more of a node that is known already. */

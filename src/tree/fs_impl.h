@@ -37,7 +37,8 @@ struct fs {
 /* ---- attr.c: shared by file.c and name.c ---- */
 void now(struct timespec *ts);				      /* CLOCK_REALTIME */
 void inode_attr(const struct inode *in, struct fs_attr *out); /* lock held, shared is enough */
-/* Do its flags allow a change (adding: of a kind that append-only allows)?  0 or -EPERM; lock held. */
+/* Do its flags allow a change (adding: of a kind that append-only allows)?  0 or -EPERM; lock
+ * held. */
 int inode_changeable(const struct inode *in, bool adding);
 /* Find and hold an inode that may be changed.  -EROFS: a snapshot, or the fs is read-only. */
 int inode_get_writable(struct fs *fs, uint64_t id, struct inode **out);

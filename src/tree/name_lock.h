@@ -85,8 +85,8 @@ int creation_inherit(struct creation *cr, struct inode *dir);
 /* Frames that the new inode takes besides its record. */
 uint64_t creation_cost(const struct creation *cr);
 void creation_free(struct creation *cr);
-/* An inode with its record stored, held.  Nothing names it yet, so it needs no lock.  tx open; takes
- * 2 * ITABLE_COST and creation_cost(). */
+/* An inode with its record stored, held.  Nothing names it yet, so it needs no lock.  tx open;
+ * takes 2 * ITABLE_COST and creation_cost(). */
 int inode_create(struct fs *fs, struct txn *tx, struct volume *vol, const struct creation *cr,
 		 uint32_t nlink, uint64_t parent, struct inode **out);
 /* Give back an inode that nobody has seen, and its hold. */

@@ -927,8 +927,8 @@ static void op_compare(struct model *m)
 	const unsigned at = some_node(m, 0, false);
 	char why[256];
 
-	/* What was given back in the background has failed: nobody was told, but holes can't be told
-	 * from damage from now on. */
+	/* What was given back in the background has failed: nobody was told, but holes can't be
+	 * told from damage from now on. */
 	if (store_error(fs_store(m->fx->fs)) && failed(m, -EIO))
 		return;
 	if (node_differs(m->fx->fs, node(m, at)->id, node(m, at), why, sizeof(why)))
