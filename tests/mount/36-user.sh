@@ -45,7 +45,7 @@ if ! grep -qs '^user_allow_other' /etc/fuse.conf; then
 	expect_text user_allow_other
 fi
 expect_ok as "$PMFS"
-[ ! -s "$OUT" ] || fail 'a daemon is left'
+! grep -F "$T" "$OUT" || fail 'a daemon is left'
 
 say 'on what is his; files and snapshots'
 expect_ok as "$PMFS" "$IMG" "$M"
