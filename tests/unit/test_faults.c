@@ -67,6 +67,7 @@ struct work {
 	struct {
 		unsigned char durable, next; /* 0: no such file */
 		bool doubt;		     /* what came after `durable` was not acknowledged */
+		bool mixed; /* a write ended short: the new contents in front of the old */
 	} file[FILES];
 	bool snap, snap_doubt;
 	bool big; /* so much that the image grows */
@@ -125,6 +126,7 @@ static void write_file(struct work *w, unsigned i, unsigned char c, unsigned pag
 	memset(buf, c, pages * PMFS_PAGE_SIZE);
 	w->file[i].doubt = true;
 	n = fs_write(w->fx.fs, attr.id, 0, buf, pages * PMFS_PAGE_SIZE, 0);
+	w->file[i].mixed = n > 0 && n < (ssize_t)(pages * PMFS_PAGE_SIZE);
 	if (n == (ssize_t)(pages * PMFS_PAGE_SIZE))
 		w->file[i].next = c;
 	else if (n < 0)
@@ -202,7 +204,7 @@ static void expect_file(struct work *w, unsigned i)
 			fail_msg("%s is gone, and was synced", name);
 		return;
 	}
-	if (w->file[i].doubt)
+	if (w->file[i].doubt || w->file[i].mixed)
 		goto out;
 	assert_int_not_equal(w->file[i].durable, 0);
 	assert_true(attr.size > 0);
