@@ -14,8 +14,9 @@ packages=(
 for arg in "$@"; do
 	case $arg in
 	--tests)
-		packages+=(acl attr clang fio git jq libcmocka-dev mandoc procps python3 python3-xxhash rsync sqlite3
-			util-linux xz-utils)
+		packages+=(acl attr clang dbench fio fsmark git jq libcmocka-dev lmdb-utils mandoc procps python3
+			python3-lmdb python3-venv python3-xxhash redis-server rsync sqlite3 stress-ng util-linux
+			xz-utils)
 		;;
 	--libfuse-build)
 		packages+=(ca-certificates debian-archive-keyring dpkg-dev g++ libnuma-dev

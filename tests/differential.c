@@ -21,8 +21,9 @@
  *     stored to through a shared mapping: tmpfs never stamps that, ext4 when a page is first
  *     stored to, FUSE when it is written back.
  *   - where the holes are, in a file that fallocate, copy_file_range, a shared mapping or written
- *     zeros have been at: tmpfs has no unwritten extents, and pmfs may make a hole of zeros.  Holes
- *     must read as zeros all the same.
+ *     zeros have been at, or that was cut to less than a page: tmpfs has no unwritten extents and
+ *     fills holes that are looked at through a mapping, and for pmfs written zeros may be a hole, and
+ *     a file so short that it is in its inode is all data.  Holes read as zeros in any case.
  *   - SEEK_DATA and SEEK_HOLE see what was stored through a shared mapping only after msync or munmap:
  *     the kernel does not write it back before it asks a FUSE daemon.
  *   - the time of the last write to a fifo: FUSE kernels do not set it.
@@ -31,7 +32,7 @@
  *   - setgid without group execution, on files: FUSE kernels leave it when somebody else writes.
  *   - offsets and lengths of O_DIRECT that are no multiples of a page: ext4 refuses them.
  *   - a removed directory that is open: tmpfs lists nothing, others answer ENOENT.
- *   - sendfile from a file to itself: pages go by reference.
+ *   - sendfile from a file to itself or to a fifo: pages go by reference.
  *   - how much one copy_file_range or sendfile copies; only how much can be copied.
  *   - what only one of both filesystems can do at all; see features_known in lib/diffops.c.
  */

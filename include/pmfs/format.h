@@ -38,7 +38,8 @@ typedef uint64_t ino_t64; /* inode number inside a volume */
 #define PMFS_MAGIC "pmfs\r\n\032\n"
 #define PMFS_FORMAT_VERSION 1u
 #define PMFS_FEAT_COMPAT_KNOWN 0u   /* an unknown bit here: ignore it */
-#define PMFS_FEAT_INCOMPAT_KNOWN 0u /* an unknown bit here: refuse to mount */
+#define PMFS_FEAT_KEPT 1u             /* incompat: there are pages with PMFS_HASH_KEPT */
+#define PMFS_FEAT_INCOMPAT_KNOWN PMFS_FEAT_KEPT /* an unknown bit here: refuse to mount */
 
 /* What the tree keeps in the superblock: the root of the volume table. */
 struct pmfs_tree_root {
@@ -70,7 +71,8 @@ struct pmfs_super {
 	uint8_t uuid[16];      /*  96 */
 	uint8_t label[64];     /* 112  UTF-8, zero padded */
 	struct pmfs_tree_root tree; /* 176 */
-	uint8_t reserved[8];   /* 240  zero on write, ignored on read */
+	le32 kept;             /* 240  pages with PMFS_HASH_KEPT; 0 without PMFS_FEAT_KEPT */
+	le32 kept_paths;       /* 244  the most pages that lead to them and could have to be copied */
 	le64 checksum;         /* 248  XXH3-64 of bytes 0..247 */
 };
 static_assert(sizeof(struct pmfs_super) == 256, "on-disk size");
@@ -90,9 +92,12 @@ static_assert(sizeof(struct pmfs_super) == 256, "on-disk size");
  */
 struct pmfs_map_entry {
 	le64 where; /* 0 */
-	le64 hash;  /* 8  XXH3-64 of the 4096 bytes; 0 where the frame is 0 */
+	le64 hash;  /* 8  XXH3-64 of the 4096 bytes; where the frame is 0: 0 or PMFS_HASH_KEPT */
 };
 static_assert(sizeof(struct pmfs_map_entry) == 16, "on-disk size");
+
+/* Reserved with fallocate(2) and not written yet: a frame is kept for it. */
+#define PMFS_HASH_KEPT 1u
 
 #define PMFS_MAP_PFN_BITS 36
 #define PMFS_MAP_PFN_MASK ((UINT64_C(1) << PMFS_MAP_PFN_BITS) - 1)
@@ -162,7 +167,8 @@ struct pmfs_volume {
 	le64 free_ino;          /*   56  head of the list of free inodes, 0: none */
 	le64 inodes_used;       /*   64 */
 	le64 data_pages;        /*   72  pages of contents of regular files, holes not counted */
-	uint8_t reserved[208];  /*   80 */
+	le64 hidden;            /*   80  inode of a directory that no name leads to; 0: none */
+	uint8_t reserved[200];  /*   88 */
 	uint8_t name[256];      /*  288  zero terminated and padded; empty for the live volume */
 	uint8_t message[480];   /*  544  zero terminated and padded */
 };
@@ -180,6 +186,14 @@ static_assert(sizeof(struct pmfs_volume) == 1024, "on-disk size");
 
 #define PMFS_INODE_INLINE 1u /* the contents are in the inode; data.vpn is 0 */
 #define PMFS_INODE_STALE 2u  /* a truncation is not done: pages behind the size are old contents */
+#define PMFS_INODE_RINGLOG 4u /* a regular file that keeps its end; its limit is in user.pmfs.ringlog */
+/* What chattr(1) calls i, a, d and A. */
+#define PMFS_INODE_IMMUTABLE 16u /* nothing about it changes */
+#define PMFS_INODE_APPEND 32u    /* contents are only added to; a directory: names are only added */
+#define PMFS_INODE_NODUMP 64u    /* kept for others: no backup */
+#define PMFS_INODE_NOATIME 128u  /* kept for others: reading leaves no mark */
+#define PMFS_INODE_USER                                                                            \
+	(PMFS_INODE_IMMUTABLE | PMFS_INODE_APPEND | PMFS_INODE_NODUMP | PMFS_INODE_NOATIME)
 
 /* A free inode is zero but for generation and `parent`, which is then the next free inode. */
 struct pmfs_inode {

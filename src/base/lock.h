@@ -25,6 +25,9 @@
 	X(LOCK_CTL, ONE)	/* the table of control clients */		\
 	X(LOCK_MOUNT, ONE)	/* state of a mount and its sessions */		\
 	X(LOCK_DEDUP, ONE)	/* state of the dedup service */		\
+	X(LOCK_SCRUB, ONE)	/* state of the scrub service */		\
+	X(LOCK_VIEW, ONE)	/* the memory of one view */			\
+	X(LOCK_VIEWS, ONE)	/* the list of views in memory */		\
 	X(LOCK_SNAP, ONE)	/* making, renaming and deleting snapshots */	\
 	X(LOCK_RENAME, ONE)	/* which directory is below which */		\
 	X(LOCK_INODE, SAME)	/* one inode */					\

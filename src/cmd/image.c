@@ -3,8 +3,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/fs.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -35,9 +37,12 @@ static bool may_retry(const char *path, struct store_error *err,
 	enum rundir_holder kind;
 	unsigned int limit;
 	struct rundir_info holder;
-	char comm[20] = "", name[32]; /* the kernel keeps 15 bytes of a name */
+	char whole[PATH_MAX], comm[20] = "", name[32]; /* the kernel keeps 15 bytes of a name */
 	FILE *f;
 
+	/* What a daemon has open is hidden from others (privileges.h). */
+	if (err->holder <= 0 && realpath(path, whole))
+		err->holder = rundir_by_source(whole);
 	kind = rundir_holder(err->holder, &holder);
 	limit = kind == HOLDER_LEAVING ? IMAGE_WAIT_MS
 		: err->holder <= 0     ? WAIT_NOBODY_MS

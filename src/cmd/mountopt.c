@@ -131,6 +131,22 @@ static int take_value(struct mountopt *mo, const char *name, const char *value, 
 		mo->snapdir_visible = *value == 'v';
 		return 0;
 	}
+	if (!strcmp(name, "views")) {
+		if (units_parse_size(value, &n) || !n) {
+			snprintf(why, len, "views=%s is not a size such as 64M or 2G", value);
+			return -EINVAL;
+		}
+		mo->views = n;
+		return 0;
+	}
+	if (!strcmp(name, "passthrough")) {
+		if (strcmp(value, "auto") && strcmp(value, "off")) {
+			snprintf(why, len, "passthrough=%s is neither auto nor off", value);
+			return -EINVAL;
+		}
+		mo->no_passthrough = *value == 'o';
+		return 0;
+	}
 	if (!strcmp(name, "io_uring")) {
 		if (strcmp(value, "auto") && strcmp(value, "off")) {
 			snprintf(why, len, "io_uring=%s is neither auto nor off", value);
@@ -171,7 +187,8 @@ static int take_word(struct mountopt *mo, const char *name, bool root, char *why
 		mo->no_xattr = true;
 	} else if (!take_flag(mo, name) && !is_in(ignored, ARRAY_SIZE(ignored), name)) {
 		if (!strcmp(name, "size") || !strcmp(name, "commit") || !strcmp(name, "threads") ||
-		    !strcmp(name, "snapdir") || !strcmp(name, "io_uring"))
+		    !strcmp(name, "snapdir") || !strcmp(name, "io_uring") || !strcmp(name, "views") ||
+		    !strcmp(name, "passthrough"))
 			snprintf(why, len, "the mount option %s needs a value: %s=...", name, name);
 		else
 			snprintf(why, len, "there is no mount option %s", name);

@@ -18,6 +18,8 @@ struct mountopt {
 	unsigned threads; /* 0: as many as it takes */
 	unsigned commit_ms;
 	uint64_t size;	 /* bytes, 0: not given */
+	uint64_t views; /* memory of all views, 0: not given */
+	bool no_passthrough;
 	char flags[128]; /* the kernel's own options, comma separated */
 };
 

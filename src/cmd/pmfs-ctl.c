@@ -7,12 +7,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/bits.h"
 #include "base/units.h"
 #include "cmd/progress.h"
+#include "cmd/ring.h"
 #include "cmd/tool.h"
 #include "ctl/show.h"
 
@@ -23,7 +25,15 @@ static const char usage_text[] =
 	"       pmfs-ctl dedup DIR start        merge equal pages, in the background\n"
 	"       pmfs-ctl dedup DIR wait [--progress=auto|bar|json|none]\n"
 	"       pmfs-ctl dedup DIR status|pause|resume\n"
+	"       pmfs-ctl scrub DIR start [--rate SIZE/s] [--structure]\n"
+	"                                       compare all pages with their checksums\n"
+	"       pmfs-ctl scrub DIR wait [--progress=auto|bar|json|none]\n"
+	"       pmfs-ctl scrub DIR status|stop\n"
 	"       pmfs-ctl sync DIR               a commit, now\n"
+	"       pmfs-ctl info PATH              what a file is made of\n"
+	"       pmfs-ctl ring create [--size SIZE] [--multi] PATH\n"
+	"       pmfs-ctl ring create --log [--size SIZE] PATH\n"
+	"       pmfs-ctl ring stat PATH         make and look at rings and ring logs\n"
 	"\n"
 	"DIR is any path in a mount.\n"
 	"\n"
@@ -84,6 +94,40 @@ static int run_df(struct cli *cli, int argc, char **argv)
 static int run_sync(struct cli *cli, int argc, char **argv)
 {
 	return simple(cli, argc, argv, "sync", NULL);
+}
+
+/* ------------------------------------------------------------------ info */
+
+static int run_info(struct cli *cli, int argc, char **argv)
+{
+	struct stat st, top;
+	struct client c;
+	int status = tool_no_options(cli, argc, argv);
+
+	if (status)
+		return status;
+	if (argc - optind != 1)
+		return cli_usage(cli,
+				 argc == optind ? "PATH is missing" : "there are too many operands");
+	status = tool_open(cli, &c, argv[optind]);
+	if (!status && (stat(argv[optind], &st) || stat(c.dir, &top)))
+		status = cli_fail(cli, (int)outcome_of_errno(-errno), "can't look at %s: %s",
+				  argv[optind], strerror(errno));
+	if (!status && !S_ISREG(st.st_mode))
+		status = cli_fail(cli, OUTCOME_FAILED, "%s is no regular file", argv[optind]);
+	if (!status)
+		status = tool_ask(cli, &c, "file.info",
+				  json_pack("{s:I, s:b}", "ino", (json_int_t)st.st_ino, "files",
+					    st.st_dev != top.st_dev),
+				  NULL, NULL);
+	if (!status) {
+		json_object_set_new(c.data, "path", json_string(argv[optind]));
+		if (!cli->json && !cli->quiet)
+			show_info(stdout, c.data);
+		status = cli_done(cli, json_incref(c.data));
+	}
+	client_close(&c);
+	return status;
 }
 
 /* ------------------------------------------------------------------ stats */
@@ -181,22 +225,32 @@ static int show_progress(void *arg, const json_t *line)
 	return 0;
 }
 
-static int dedup_wait_for(struct cli *cli, struct client *c, enum cli_progress how)
+/* what: "dedup"; stop: what ends it. */
+static int wait_for(struct cli *cli, struct client *c, enum cli_progress how, const char *what,
+		    const char *stop)
 {
 	struct progress p;
+	char op[32];
 	int status;
 
 	cli->lines = true;
 	catch_signals();
-	progress_begin(&p, cli, "dedup", how);
-	status = client_call(c, "dedup.wait", NULL, show_progress, &p,
+	snprintf(op, sizeof(op), "%s.wait", what);
+	progress_begin(&p, cli, what, how);
+	status = client_call(c, op, NULL, show_progress, &p,
 			     (const volatile int *)&interrupted);
 	progress_end(&p);
 	if (status == OUTCOME_INTERRUPTED && interrupted)
 		return cli_fail(cli, status,
-				"no longer waiting for dedup, which goes on; stop it with: "
-				"pmfs-ctl dedup %s pause",
-				c->dir);
+				"no longer waiting for %s, which goes on; stop it with: "
+				"pmfs-ctl %s %s %s",
+				what, what, c->dir, stop);
+	if (status == OUTCOME_DAMAGED && c->data) {
+		if (!cli->json && !cli->quiet)
+			show_scrub(stdout, c->data);
+		return cli_fail_data(cli, status, outcome_code(OUTCOME_DAMAGED),
+				     json_incref(c->data), c->text);
+	}
 	return status ? cli_fail(cli, status, "%s", c->text) : OUTCOME_DONE;
 }
 
@@ -239,13 +293,93 @@ static int run_dedup(struct cli *cli, int argc, char **argv)
 	snprintf(op, sizeof(op), "dedup.%s", action);
 	status = tool_open(cli, &c, argv[optind]);
 	if (!status && !strcmp(action, "wait"))
-		status = dedup_wait_for(cli, &c, how);
+		status = wait_for(cli, &c, how, "dedup", "pause");
 	else if (!status)
 		status = tool_ask(cli, &c, op, NULL, NULL, NULL);
 	if (!status) {
 		if (!cli->json && !cli->quiet &&
 		    (!strcmp(action, "status") || !strcmp(action, "wait")))
 			show_dedup(stdout, c.data);
+		status = cli_done(cli, json_incref(c.data));
+	}
+	client_close(&c);
+	return status;
+}
+
+/* ------------------------------------------------------------------ scrub */
+
+/* "50M", "50M/s": bytes per second. */
+static int parse_rate(const char *text, uint64_t *rate)
+{
+	char copy[64];
+	size_t len = strlen(text);
+
+	if (len > 2 && !strcmp(text + len - 2, "/s"))
+		len -= 2;
+	if (len >= sizeof(copy))
+		return -EINVAL;
+	memcpy(copy, text, len);
+	copy[len] = 0;
+	if (units_parse_size(copy, rate) || !*rate || *rate > INT64_MAX)
+		return -EINVAL;
+	return 0;
+}
+
+static int run_scrub(struct cli *cli, int argc, char **argv)
+{
+	enum { OPT_PROGRESS = CLI_OPT_FIRST, OPT_RATE, OPT_STRUCTURE };
+	static const struct option longs[] = {
+		CLI_LONG,
+		{"progress", required_argument, NULL, OPT_PROGRESS},
+		{"rate", required_argument, NULL, OPT_RATE},
+		{"structure", no_argument, NULL, OPT_STRUCTURE},
+		{0},
+	};
+	static const char *const actions[] = {"start", "status", "wait", "stop"};
+	enum cli_progress how = CLI_PROGRESS_AUTO;
+	const char *action = NULL;
+	bool structure = false;
+	json_t *args = NULL;
+	uint64_t rate = 0;
+	struct client c;
+	int opt, status;
+	char op[32];
+
+	while ((opt = cli_getopt(cli, argc, argv, ":" CLI_SHORT, longs)) != -1) {
+		if (opt == '?')
+			return OUTCOME_USAGE;
+		if (opt == OPT_STRUCTURE)
+			structure = true;
+		else if (opt == OPT_RATE && parse_rate(optarg, &rate))
+			return cli_usage(cli, "--rate=%s is not a rate such as 50M/s", optarg);
+		else if (opt == OPT_PROGRESS && cli_parse_progress(optarg, &how))
+			return cli_usage(cli, "--progress=%s is none of auto, bar, json, none",
+					 optarg);
+	}
+	if (argc - optind != 2)
+		return cli_usage(cli, "scrub takes DIR and one of start, status, wait, stop");
+	for (size_t i = 0; i < ARRAY_SIZE(actions); i++) {
+		if (!strcmp(argv[optind + 1], actions[i]))
+			action = actions[i];
+	}
+	if (!action)
+		return cli_usage(cli, "scrub %s is none of start, status, wait, stop",
+				 argv[optind + 1]);
+	if ((rate || structure) && strcmp(action, "start") != 0)
+		return cli_usage(cli, "--rate and --structure go with start");
+	snprintf(cli->command, sizeof(cli->command), "pmfs-ctl scrub %s", action);
+	snprintf(op, sizeof(op), "scrub.%s", action);
+	status = tool_open(cli, &c, argv[optind]);
+	if (!status && !strcmp(action, "start"))
+		args = json_pack("{s:I, s:b}", "rate", (json_int_t)rate, "structure", structure);
+	if (!status && !strcmp(action, "wait"))
+		status = wait_for(cli, &c, how, "scrub", "stop");
+	else if (!status)
+		status = tool_ask(cli, &c, op, args, NULL, NULL);
+	if (!status) {
+		if (!cli->json && !cli->quiet &&
+		    (!strcmp(action, "status") || !strcmp(action, "wait")))
+			show_scrub(stdout, c.data);
 		status = cli_done(cli, json_incref(c.data));
 	}
 	client_close(&c);
@@ -259,18 +393,18 @@ int main(int argc, char **argv)
 		{"df", run_df, usage_text},
 		{"stats", run_stats, usage_text},
 		{"dedup", run_dedup, usage_text},
+		{"scrub", run_scrub, usage_text},
 		{"sync", run_sync, usage_text},
+		{"info", run_info, usage_text},
+		{"ring", ring_run, usage_text},
 		{"du", NULL, NULL},
-		{"info", NULL, NULL},
 		{"compact", NULL, NULL},
 		{"trim", NULL, NULL},
 		{"resize", NULL, NULL},
-		{"scrub", NULL, NULL},
 		{"get", NULL, NULL},
 		{"set", NULL, NULL},
 		{"top", NULL, NULL},
 		{"map", NULL, NULL},
-		{"ring", NULL, NULL},
 		{"bench", NULL, NULL},
 	};
 	struct cli cli;

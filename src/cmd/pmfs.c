@@ -25,6 +25,7 @@
 #include "cmd/doctor.h"
 #include "cmd/image.h"
 #include "cmd/mountopt.h"
+#include "cmd/privileges.h"
 #include "ctl/mountinfo.h"
 #include "ctl/report.h"
 #include "ctl/rundir.h"
@@ -32,6 +33,8 @@
 #include "ctl/text.h"
 #include "fuse/front.h"
 #include "share/dedup.h"
+#include "share/scrub.h"
+#include "view/view.h"
 
 static const char usage_text[] =
 	"usage: pmfs IMAGE DIR [-o OPTION,...] [-f] [--create [--size SIZE]]\n"
@@ -64,6 +67,8 @@ struct daemon {
 	struct rundir rundir;
 	struct fs *fs;
 	struct dedup *dedup;
+	struct views *views;
+	struct scrub *scrub;
 	struct front *front;
 	struct server *server;
 	struct ctl_host host;
@@ -76,12 +81,26 @@ struct daemon {
 
 static int host_flush(void *arg)
 {
-	return front_flush(((struct daemon *)arg)->front);
+	struct daemon *d = arg;
+	int rc = front_flush(d->front);
+
+	/* Views are pages of the tree only when they have been saved. */
+	if (!rc)
+		rc = views_save(d->views);
+	return rc < 0 ? rc : 0;
 }
 
 static void host_snapshot_gone(void *arg, const char *name, uint64_t root_id)
 {
 	front_snapshot_gone(((struct daemon *)arg)->front, name, root_id);
+}
+
+static bool host_passthrough(void *arg)
+{
+	struct front_info info;
+
+	front_info(((struct daemon *)arg)->front, &info);
+	return info.passthrough;
 }
 
 static int host_allowed(void *arg, uint32_t uid)
@@ -177,6 +196,7 @@ static void on_ready(void *arg)
 	if (rc)
 		log_warn("%s will not find this mount: can't write %s/info.json: %s", "pmfs-snap",
 			 d->rundir.path, strerror(-rc));
+	privileges_hide();
 	atomic_store(&d->serving, true);
 	if (d->foreground) {
 		log_info("%s is mounted on %s", d->source, d->dir);
@@ -264,6 +284,18 @@ static int open_fs(struct daemon *d)
 	return cli_fail(d->cli, (int)outcome_of_open(rc), "can't mount it: %s", err.text);
 }
 
+static int start_views(struct daemon *d)
+{
+	const struct views_config cfg = {
+		.fs = d->fs,
+		.limit_bytes = d->mo.views,
+		.save_ms = d->mo.commit_ms,
+		.own_fs = !d->mo.no_passthrough,
+	};
+
+	return views_new(&d->views, &cfg);
+}
+
 static int mount_outcome(int rc)
 {
 	switch (-rc) {
@@ -299,6 +331,8 @@ static int run_front(struct daemon *d)
 		.mount_flags = d->mo.flags[0] ? d->mo.flags : NULL,
 		.file = front_file,
 		.file_arg = d,
+		.views = d->views,
+		.passthrough = !d->mo.no_passthrough,
 		.ready = on_ready,
 		.ready_arg = d,
 	};
@@ -314,12 +348,15 @@ static int run_front(struct daemon *d)
 	d->host = (struct ctl_host){
 		.fs = d->fs,
 		.dedup = d->dedup,
+		.views = d->views,
+		.scrub = d->scrub,
 		.mountpoint = d->dir,
 		.source = d->source,
 		.arg = d,
 		.flush = host_flush,
 		.snapshot_gone = host_snapshot_gone,
 		.report = host_report,
+		.passthrough = host_passthrough,
 		.allowed = host_allowed,
 	};
 	rc = server_start(&d->server, &d->host, d->rundir.fd, d->mo.allow_other);
@@ -355,6 +392,7 @@ static int serve(struct daemon *d)
 
 	d->rundir.fd = -1;
 	signal(SIGPIPE, SIG_IGN);
+	privileges_drop();
 	rc = rundir_create(&d->rundir, d->mo.allow_other, &why);
 	if (rc)
 		return cli_fail(d->cli, (int)outcome_of_errno(rc), "%s %s: %s", why, d->rundir.path,
@@ -364,6 +402,10 @@ static int serve(struct daemon *d)
 	release_messages(!status || d->cli->verbose);
 	if (!status) {
 		rc = dedup_new(&d->dedup, fs_store(d->fs), DEDUP_MEMORY_DEFAULT);
+		if (!rc)
+			rc = start_views(d);
+		if (!rc)
+				rc = scrub_new(&d->scrub, d->fs);
 		status = rc ? cli_fail(d->cli, (int)outcome_of_errno(rc), "can't start: %s",
 				       strerror(-rc))
 			    : run_front(d);
@@ -375,6 +417,8 @@ static int serve(struct daemon *d)
 	server_stop(d->server);
 	if (d->front)
 		front_free(d->front);
+	views_free(d->views);
+	scrub_free(d->scrub);
 	if (d->dedup)
 		dedup_free(d->dedup);
 	status = close_fs(d, status);

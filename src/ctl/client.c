@@ -68,17 +68,24 @@ static int connect_to(struct client *c, const struct located *l)
 int client_open(struct client *c, const char *path)
 {
 	struct located l;
+
+	locate_daemon(path, &l);
+	return client_open_at(c, &l);
+}
+
+int client_open_at(struct client *c, const struct located *at)
+{
 	int rc;
 
 	*c = (struct client){.fd = -1};
-	if (locate_daemon(path, &l))
-		return fail(c, l.exit, "%s", l.text);
-	snprintf(c->dir, sizeof(c->dir), "%s", l.dir);
-	rc = connect_to(c, &l);
+	if (at->exit)
+		return fail(c, at->exit, "%s", at->text);
+	snprintf(c->dir, sizeof(c->dir), "%s", at->dir);
+	rc = connect_to(c, at);
 	if (rc == -EACCES || rc == -EPERM)
 		return fail(c, OUTCOME_NOT_PERMITTED,
 			    "can't talk to the daemon of %s: only root and user %u may", c->dir,
-			    (unsigned int)l.uid);
+			    (unsigned int)at->uid);
 	if (rc == -EAGAIN)
 		return silent(c);
 	if (!rc)

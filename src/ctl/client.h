@@ -26,6 +26,8 @@ struct client {
 
 /* path: anything in a mount.  Returns c->exit; client_close() is due in any case. */
 int client_open(struct client *c, const char *path);
+/* The same for a daemon that was located. */
+int client_open_at(struct client *c, const struct located *at);
 void client_close(struct client *c);
 
 /*

@@ -125,6 +125,7 @@ static void look(const char *path, struct located *l)
 		return;
 	}
 	f.id = mount_id(fd);
+	close(fd);
 	mountinfo_each(match_id, &f);
 	if (!f.is_there) {
 		fail(l, OUTCOME_FAILED, "can't find out which mount %s is in; is /proc mounted?",
@@ -194,6 +195,13 @@ static int read_all(int fd, void *buf, size_t len, int64_t deadline_ns)
 		}
 	}
 	return 0;
+}
+
+int locate_daemon_here(const char *path, struct located *out)
+{
+	memset(out, 0, sizeof(*out));
+	look(path, out);
+	return out->exit;
 }
 
 int locate_daemon(const char *path, struct located *out)

@@ -25,4 +25,7 @@ struct located {
  * behind.  Returns out->exit. */
 int locate_daemon(const char *path, struct located *out);
 
+/* The same in this process: for those that must not fork, and can wait for a mount that hangs.  Thread-safe. */
+int locate_daemon_here(const char *path, struct located *out);
+
 #endif

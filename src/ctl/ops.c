@@ -16,7 +16,9 @@
 #include "ctl/report.h"
 #include "ctl/text.h"
 #include "share/dedup.h"
+#include "share/scrub.h"
 #include "tree/fs.h"
+#include "view/view.h"
 
 #define PROGRESS_MS 250
 /* How many names "…-2", "…-3" are tried when one of the default form is taken. */
@@ -470,6 +472,62 @@ static int op_sync(struct ops_call *call)
 	return 0;
 }
 
+static json_t *memory_json(struct ops_call *call, uint64_t id, uint64_t *size)
+{
+	const struct ctl_host *host = call->host;
+	struct fs_attr a = {0};
+	struct view *v;
+	json_t *obj;
+
+	v = host->views ? view_find(host->views, id) : NULL;
+	if (!v)
+		return json_null();
+	view_attr(v, &a);
+	view_put(v);
+	*size = a.size;
+	obj = json_pack("{s:I, s:b}", "bytes", (json_int_t)(a.blocks * 512), "passthrough",
+			host->passthrough && host->passthrough(host->arg));
+	return obj ? obj : json_null();
+}
+
+static int op_file_info(struct ops_call *call)
+{
+	const uint64_t ino = (uint64_t)json_integer_value(json_object_get(call->args, "ino"));
+	const uint64_t root = fs_root(call->host->fs);
+	const bool files = arg_bool(call, "files");
+	/* stat(2) shows numbers of the live tree without their volume, and aliases with a bit. */
+	const bool alias = files && (ino & UINT64_C(1) << 62);
+	const uint64_t number = alias ? ino & ~(UINT64_C(1) << 62) : ino;
+	const uint64_t id = FS_INO(number) == number ? root - FS_INO(root) + number : number;
+	struct fs_file_info info;
+	json_t *memory = NULL;
+	uint64_t size, whole;
+	int rc;
+
+	if (!json_is_integer(json_object_get(call->args, "ino")))
+		return call_fail(call, OUTCOME_USAGE, "no file is named");
+	if (files && number >> 61)
+		return call_fail(call, OUTCOME_FAILED, "this file is made when it is read");
+	rc = fs_file_info(call->host->fs, id, &info);
+	if (rc == -EINVAL)
+		return call_fail(call, OUTCOME_FAILED, "it is no regular file");
+	if (rc)
+		return call_errno(call, rc, "look at the file");
+	size = info.size;
+	if (files)
+		memory = memory_json(call, id, &size);
+	whole = DIV_ROUND_UP(info.size, PMFS_PAGE_SIZE);
+	call->data = json_pack(
+		"{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:o}", "kind",
+		alias ? "alias" : files ? "view" : info.ring_log ? "ring-log" : "file", "size_bytes",
+		(json_int_t)size, "pages", (json_int_t)info.pages, "holes",
+		(json_int_t)(whole > info.pages && !info.is_inline ? whole - info.pages : 0), "frames",
+		(json_int_t)info.frames, "shared_pages", (json_int_t)info.shared_pages,
+		"table_pages", (json_int_t)info.table_pages, "inline", info.is_inline, "memory",
+		memory ? memory : json_null());
+	return 0;
+}
+
 static int op_dedup_start(struct ops_call *call)
 {
 	int rc;
@@ -542,6 +600,74 @@ static int op_dedup_wait(struct ops_call *call)
 	return 0;
 }
 
+static int op_scrub_start(struct ops_call *call)
+{
+	json_t *rate = json_object_get(call->args, "rate");
+	int rc;
+
+	if (need_right(call, "start a scrub"))
+		return call->exit;
+	if (rate && (!json_is_integer(rate) || json_integer_value(rate) < 0))
+		return call_fail(call, OUTCOME_USAGE, "a rate is a number of bytes per second");
+	rc = scrub_start(call->host->scrub, arg_bool(call, "structure"),
+			 (uint64_t)json_integer_value(rate));
+	if (rc == -EALREADY)
+		return call_fail(
+			call, OUTCOME_BUSY,
+			"a scrub is running on %s already; wait for it: pmfs-ctl scrub %s wait",
+			call->host->mountpoint, call->host->mountpoint);
+	if (rc)
+		return call_errno(call, rc, "start a scrub");
+	call->data = report_scrub(call->host);
+	return 0;
+}
+
+static int op_scrub_status(struct ops_call *call)
+{
+	call->data = report_scrub(call->host);
+	return 0;
+}
+
+static int op_scrub_stop(struct ops_call *call)
+{
+	if (need_right(call, "stop the scrub"))
+		return call->exit;
+	if (scrub_stop(call->host->scrub))
+		return call_fail(call, OUTCOME_NOT_FOUND,
+				 "no scrub is running on %s; start it: pmfs-ctl scrub %s start",
+				 call->host->mountpoint, call->host->mountpoint);
+	call->data = report_scrub(call->host);
+	return 0;
+}
+
+static int op_scrub_wait(struct ops_call *call)
+{
+	struct scrub_stats st;
+	json_t *line;
+	int rc;
+
+	while ((rc = scrub_wait(call->host->scrub, PROGRESS_MS)) == -ETIMEDOUT) {
+		scrub_stat(call->host->scrub, &st);
+		line = report_scrub_of(&st);
+		if (line)
+			json_object_set_new(line, "type", json_string("progress"));
+		if (!line || call->given_up(call->arg) || call->send(call->arg, line))
+			return call_fail(call, OUTCOME_INTERRUPTED, "nobody waits any more");
+	}
+	if (rc)
+		return call_errno(call, rc, "finish the scrub");
+	call->data = report_scrub(call->host);
+	scrub_stat(call->host->scrub, &st);
+	if (st.bad_pages || st.bad_nodes || st.structure_findings)
+		return call_fail(call, OUTCOME_DAMAGED,
+				 "%s is damaged: %llu pages, %llu nodes of the page map, %llu findings in "
+				 "its structure; unmount it and run: fsck.pmfs -y %s",
+				 call->host->source, (unsigned long long)st.bad_pages,
+				 (unsigned long long)st.bad_nodes,
+				 (unsigned long long)st.structure_findings, call->host->source);
+	return 0;
+}
+
 int ops_run(struct ops_call *call, const char *op)
 {
 	static const struct {
@@ -554,7 +680,12 @@ int ops_run(struct ops_call *call, const char *op)
 		{"dedup.status", op_dedup_status},
 		{"dedup.wait", op_dedup_wait},
 		{"df", op_df},
+		{"file.info", op_file_info},
 		{"ping", op_ping},
+		{"scrub.start", op_scrub_start},
+		{"scrub.status", op_scrub_status},
+		{"scrub.stop", op_scrub_stop},
+		{"scrub.wait", op_scrub_wait},
 		{"snap.create", op_snap_create},
 		{"snap.delete", op_snap_delete},
 		{"snap.list", op_snap_list},

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "ctl/report.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -10,6 +11,7 @@
 #include "ctl/show.h"
 #include "ctl/text.h"
 #include "share/dedup.h"
+#include "share/scrub.h"
 #include "tree/fs.h"
 
 static json_t *number(uint64_t n)
@@ -115,11 +117,67 @@ json_t *report_dedup(const struct ctl_host *host)
 	return report_dedup_of(&st);
 }
 
+json_t *report_scrub_of(const struct scrub_stats *st)
+{
+	return OBJECT({"state", json_string(st->state == SCRUB_RUNNING ? "running" : "idle")},
+		      {"structure", json_boolean(st->structure)},
+		      {"error", st->error ? json_string(strerror(-st->error)) : json_null()},
+		      {"percent", json_real(st->percent)}, {"pages_total", number(st->pages_total)},
+		      {"pages_scanned", number(st->pages_scanned)},
+		      {"pages_dirty", number(st->pages_dirty)},
+		      {"nodes_scanned", number(st->nodes_scanned)},
+		      {"bad_pages", number(st->bad_pages)}, {"bad_nodes", number(st->bad_nodes)},
+		      {"structure_findings", number(st->structure_findings)},
+		      {"bytes_per_second", number(st->bytes_per_second)},
+		      {"eta_seconds", number(st->eta_seconds)}, {"rate", number(st->rate)},
+		      {"passes", number(st->passes)}, {"findings_total", number(st->findings)},
+		      {"started", time_or_null(st->started_ns)},
+		      {"finished", time_or_null(st->finished_ns)});
+}
+
+static int add_finding(void *arg, const char *text)
+{
+	json_t *item = json_object();
+
+	if (!item || text_set(item, "finding", text)) {
+		json_decref(item);
+		return -ENOMEM;
+	}
+	return json_array_append_new(arg, item);
+}
+
+json_t *report_scrub(const struct ctl_host *host)
+{
+	struct scrub_stats st;
+	json_t *all, *findings = json_array();
+
+	scrub_stat(host->scrub, &st);
+	all = report_scrub_of(&st);
+	if (all && findings && !scrub_each_finding(host->scrub, add_finding, findings) &&
+	    !json_object_set_new(all, "findings", findings))
+		return all;
+	json_decref(all);
+	return NULL;
+}
+
+static json_t *report_checks(const struct ctl_host *host, const struct store_stats *st)
+{
+	struct scrub_stats sc = {0};
+
+	if (host->scrub)
+		scrub_stat(host->scrub, &sc);
+	return OBJECT({"verified", number(st->verified)}, {"bad_pages", number(st->bad_pages)},
+		      {"damaged_pages", number(st->damaged_pages)},
+		      {"scrub", report_scrub_of(&sc)});
+}
+
 static json_t *report_commit(const struct ctl_host *host, const struct store_stats *st)
 {
 	struct store *store = fs_store(host->fs);
 	int error = store_error(store);
+	char why[200];
 
+	store_why(store, why, sizeof(why));
 	return OBJECT({"generation", number(store_generation(store))},
 		      {"durable", number(store_durable(store))}, {"count", number(st->commits)},
 		      {"small", number(st->commits_small)}, {"flushes", number(st->flushes)},
@@ -127,7 +185,8 @@ static json_t *report_commit(const struct ctl_host *host, const struct store_sta
 		      {"dirty_bytes", pages(st->dirty_pages)},
 		      {"last_ns", number(st->commit_ns_last)},
 		      {"max_ns", number(st->commit_ns_max)},
-		      {"error", error ? json_string(strerror(-error)) : json_null()});
+		      {"error", error ? json_string(strerror(-error)) : json_null()},
+		      {"why", error ? json_string(why) : json_null()});
 }
 
 static json_t *report_mount(const struct ctl_host *host)
@@ -142,7 +201,8 @@ static json_t *report_mount(const struct ctl_host *host)
 			      id[i]);
 	units_format_rfc3339(created, sizeof(created), (int64_t)store_created_ns(store));
 	m = OBJECT({"pid", number((uint64_t)getpid())}, {"volume", json_string("live")},
-		   {"read_only", json_boolean(fs_read_only(host->fs))}, {"uuid", json_string(uuid)},
+		   {"read_only", json_boolean(fs_read_only(host->fs))},
+		   {"failed", json_boolean(store_error(store) != 0)}, {"uuid", json_string(uuid)},
 		   {"created", json_string(created)}, {"version", json_string(PACKAGE_VERSION)});
 	if (m && !text_set(m, "dir", host->mountpoint) && !text_set(m, "source", host->source) &&
 	    !text_set(m, "label", store_label(store)))
@@ -160,9 +220,7 @@ json_t *report_status(const struct ctl_host *host)
 	fs_stat(host->fs, &st);
 	all = report_df_of(&st);
 	more = OBJECT({"mount", report_mount(host)}, {"commit", report_commit(host, &st.store)},
-		      {"dedup", report_dedup(host)},
-		      {"checks", OBJECT({"verified", number(st.store.verified)},
-					{"bad_pages", number(st.store.bad_pages)})},
+		      {"dedup", report_dedup(host)}, {"checks", report_checks(host, &st.store)},
 		      {"memory", OBJECT({"cached_inodes", number(st.cached_inodes)},
 					{"orphans", number(st.orphans)})});
 	rc = all && more ? json_object_update(all, more) : -1;

@@ -14,6 +14,7 @@
 /* NULL: no memory. */
 json_t *report_df(const struct ctl_host *host);
 json_t *report_dedup(const struct ctl_host *host);
+json_t *report_scrub(const struct ctl_host *host); /* with its findings */
 json_t *
 report_status(const struct ctl_host *host); /* df, and dedup, commit, features, requests, errors */
 
@@ -23,7 +24,9 @@ char *report_file(const struct ctl_host *host, const char *name);
 /* The parts that need no daemon (tests). */
 struct fs_stats;
 struct dedup_stats;
+struct scrub_stats;
 json_t *report_df_of(const struct fs_stats *st);
 json_t *report_dedup_of(const struct dedup_stats *st);
+json_t *report_scrub_of(const struct scrub_stats *st);
 
 #endif

@@ -473,6 +473,33 @@ static bool is_ending(pid_t pid)
 	return ending;
 }
 
+struct by_source {
+	const char *source;
+	pid_t pid;
+};
+
+static int match_source(void *arg, const struct rundir_info *info)
+{
+	struct by_source *by = arg;
+	const int fd = open_dir_at(AT_FDCWD, info->path);
+
+	if (fd < 0)
+		return 0;
+	if (!strcmp(info->source, by->source) && is_alive(fd))
+		by->pid = info->pid;
+	close(fd);
+	return by->pid != 0;
+}
+
+pid_t rundir_by_source(const char *source)
+{
+	struct by_source by = {.source = source};
+	struct visit v = {.fn = match_source, .arg = &by, .dead_too = true};
+
+	(void)visit_all(&v);
+	return by.pid;
+}
+
 enum rundir_holder rundir_holder(pid_t pid, struct rundir_info *out)
 {
 	struct visit v = {

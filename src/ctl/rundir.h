@@ -64,6 +64,9 @@ enum rundir_holder {
 	HOLDER_LEAVING,	 /* a daemon that has no mount: on its way out, or just starting */
 	HOLDER_KINDS
 };
+/* The pid of a daemon whose image that is, whether it has a mount or not any more; 0: none that we
+ * can see. */
+pid_t rundir_by_source(const char *source);
 enum rundir_holder rundir_holder(pid_t pid, struct rundir_info *out);
 
 #endif

@@ -51,6 +51,29 @@ static void size_row(FILE *f, const char *name, uint64_t bytes, const char *note
 	    note);
 }
 
+void show_info(FILE *f, const json_t *info)
+{
+	static const char *const rows[][2] = {
+		{"pages", "pages"},	   {"holes", "holes"},
+		{"frames", "frames"},	   {"shared pages", "shared_pages"},
+		{"page table", "table_pages"},
+	};
+	const json_t *memory = json_object_get(info, "memory");
+
+	fprintf(f, "%-15s %s\n", "kind", json_string_value(json_object_get(info, "kind")));
+	size_row(f, "size", number(info, "size_bytes"), "");
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		fprintf(f, "%-15s %llu\n", rows[i][0],
+			(unsigned long long)number(info, rows[i][1]));
+	if (!json_is_object(memory))
+		return;
+	size_row(f, "in memory", number(memory, "bytes"), "");
+	fprintf(f, "%-15s %s\n", "served by",
+		json_is_true(json_object_get(memory, "passthrough")) ?
+			"passthrough: the alias sees every store at once" :
+			"the page cache: the alias sees stores after msync(2), writes at once");
+}
+
 void show_df(FILE *f, const json_t *df)
 {
 	uint64_t total = number(df, "frames_total"), used = number(df, "frames_used");
@@ -107,6 +130,44 @@ void show_dedup(FILE *f, const json_t *dedup)
 	    number(dedup, "pages_volatile"));
 }
 
+void show_scrub(FILE *f, const json_t *scrub)
+{
+	const json_t *findings = json_object_get(scrub, "findings"), *item;
+	uint64_t total = number(scrub, "findings_total");
+	char buf[UNITS_BUF], when[UNITS_BUF];
+	size_t i;
+
+	if (!strcmp(text(scrub, "state"), "running")) {
+		row(f, "scrub", "running, %.1f %%",
+		    json_number_value(json_object_get(scrub, "percent")));
+		row(f, "  speed", "%s/s, %s left",
+		    units_format_size(buf, sizeof(buf), number(scrub, "bytes_per_second")),
+		    units_format_duration(when, sizeof(when),
+					  (int64_t)number(scrub, "eta_seconds") * NS_PER_SEC));
+	} else {
+		row(f, "scrub", "idle, %" PRIu64 " passes done", number(scrub, "passes"));
+	}
+	if (*text(scrub, "error"))
+		row(f, "  last error", "%s", text(scrub, "error"));
+	row(f, "  looked at", "%" PRIu64 " of %" PRIu64 " pages, %" PRIu64 " nodes of the page map",
+	    number(scrub, "pages_scanned"), number(scrub, "pages_total"),
+	    number(scrub, "nodes_scanned"));
+	row(f, "  damaged", "%" PRIu64 " pages, %" PRIu64 " nodes", number(scrub, "bad_pages"),
+	    number(scrub, "bad_nodes"));
+	if (is_true(scrub, "structure"))
+		row(f, "  structure", "%" PRIu64 " findings", number(scrub, "structure_findings"));
+	json_array_foreach(findings, i, item)
+	{
+		/* One line, whatever a name in the image has in it. */
+		for (const char *s = text(item, "finding"); *s; s++)
+			fputc((unsigned char)*s < ' ' || *s == 127 ? '?' : *s, f);
+		fputc('\n', f);
+	}
+	if (total > json_array_size(findings))
+		fprintf(f, "and %" PRIu64 " more, which are in the log\n",
+			total - json_array_size(findings));
+}
+
 static void show_counts(FILE *f, const char *title, const json_t *counts)
 {
 	const char *op;
@@ -131,6 +192,9 @@ void show_status(FILE *f, const json_t *status)
 		     *checks = json_object_get(status, "checks");
 	char buf[UNITS_BUF];
 
+	if (is_true(m, "failed"))
+		row(f, "FAILED", "%s; it can only be read until it is unmounted and mounted again",
+		    text(c, "why"));
 	row(f, "mount", "%s on %s%s, process %" PRIu64, text(m, "source"), text(m, "dir"),
 	    is_true(m, "read_only") ? " (read-only)" : "", number(m, "pid"));
 	if (*text(m, "label"))
@@ -145,13 +209,13 @@ void show_status(FILE *f, const json_t *status)
 	    " flushes, %s written",
 	    number(c, "count"), number(c, "small"), number(c, "generation"), number(c, "flushes"),
 	    units_format_size(buf, sizeof(buf), number(c, "bytes_written")));
-	if (*text(c, "error"))
-		row(f, "  FAILED", "%s; nothing more is written until it is mounted again",
-		    text(c, "error"));
 	row(f, "not yet committed", "%s",
 	    units_format_size(buf, sizeof(buf), number(c, "dirty_bytes")));
 	row(f, "checksums", "%" PRIu64 " pages verified, %" PRIu64 " bad",
 	    number(checks, "verified"), number(checks, "bad_pages"));
+	if (number(checks, "damaged_pages"))
+		row(f, "DAMAGED", "%" PRIu64 " pages; where they are: pmfs-ctl scrub %s status",
+		    number(checks, "damaged_pages"), text(m, "dir"));
 	if (ft)
 		row(f, "features",
 		    "libfuse %s, io_uring %s, passthrough %s, writeback %s, kernel %s",
@@ -237,6 +301,8 @@ static const struct {
 	 "Pages whose checksum was verified"},
 	{"checks", "bad_pages", "pmfs_pages_bad_total", "counter",
 	 "Pages whose checksum did not match"},
+	{"checks", "damaged_pages", "pmfs_pages_damaged", "gauge",
+	 "Pages found damaged since the last scrub began"},
 	{"dedup", "pages_merged", "pmfs_dedup_pages_merged_total", "counter",
 	 "Pages merged into another's frame"},
 	{"dedup", "pages_shared", "pmfs_dedup_pages_shared", "gauge",

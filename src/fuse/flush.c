@@ -50,28 +50,23 @@ static int marker_each_cpu(int fd)
 	return rc;
 }
 
-static int drain(struct front *fr, int fd)
+static int drain(int fd, struct loop *lp, bool rings)
 {
 	int rc = marker(&fd);
 
-	if (!rc && atomic_load(&fr->uring_wanted))
+	if (!rc && rings)
 		rc = marker_each_cpu(fd);
-	if (!rc && fr->loop)
-		rc = loop_quiesce(fr->loop, marker, &fd);
+	if (!rc && lp)
+		rc = loop_quiesce(lp, marker, &fd);
 	return rc;
 }
 
-int front_flush(struct front *fr)
+int flush_session(const char *dir, uint64_t dev, struct loop *lp, bool rings)
 {
-	const uint64_t dev = atomic_load(&fr->dev);
 	struct stat st;
 	int fd, rc = 0;
 
-	if (!dev || atomic_load(&fr->ended))
-		return -ENOTCONN;
-	if (fr->cfg.read_only)
-		return 0;
-	fd = open(fr->cfg.mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
 	if (fstat(fd, &st))
@@ -82,8 +77,21 @@ int front_flush(struct front *fr)
 		if (syncfs(fd))
 			rc = -errno;
 		else
-			rc = drain(fr, fd);
+			rc = drain(fd, lp, rings);
 	}
 	close(fd);
 	return rc;
+}
+
+int front_flush(struct front *fr)
+{
+	const uint64_t dev = atomic_load(&fr->dev);
+	int rc;
+
+	if (!dev || atomic_load(&fr->ended))
+		return -ENOTCONN;
+	if (fr->cfg.read_only)
+		return 0;
+	rc = flush_session(fr->cfg.mountpoint, dev, fr->loop, atomic_load(&fr->uring_wanted));
+	return rc || !fr->control ? rc : control_flush(fr->control);
 }

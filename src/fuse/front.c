@@ -14,15 +14,15 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/thread.h"
 #include "fuse/front_impl.h"
 #include "fuse/protocol.h"
 
-#define THREADS_MAX    32u /* of the classic device, unless the configuration says how many */
-#define POOL_THREADS   4u
-#define MAX_BACKGROUND 65535u /* below it syncfs(2) leaves dirty files behind */
-#define READAHEAD_KIB  1024u
+#define THREADS_MAX   32u /* of the classic device, unless the configuration says how many */
+#define POOL_THREADS  4u
+#define READAHEAD_KIB 1024u
 
 _Thread_local struct request this_request;
 
@@ -72,7 +72,7 @@ void request_fail(fuse_req_t req, enum front_op op, int err)
 /* ---------------------------------------------------------------- what is agreed with the kernel
  */
 
-static bool can(const struct fuse_conn_info *conn, uint64_t cap)
+bool conn_can(const struct fuse_conn_info *conn, uint64_t cap)
 {
 #if FUSE_USE_VERSION >= 317
 	return (conn->capable_ext & cap) == cap;
@@ -81,9 +81,9 @@ static bool can(const struct fuse_conn_info *conn, uint64_t cap)
 #endif
 }
 
-static bool want(struct fuse_conn_info *conn, uint64_t cap, bool on)
+bool conn_want(struct fuse_conn_info *conn, uint64_t cap, bool on)
 {
-	on = on && can(conn, cap);
+	on = on && conn_can(conn, cap);
 #if FUSE_USE_VERSION >= 317
 	if (on)
 		fuse_set_feature_flag(conn, cap);
@@ -103,40 +103,45 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	struct front *fr = userdata;
 
 	/* The first would throw a file's cached pages away after each of its own writes. */
-	want(conn, FUSE_CAP_AUTO_INVAL_DATA, false);
-	atomic_store(&fr->explicit_inval, want(conn, FUSE_CAP_EXPLICIT_INVAL_DATA, true));
+	conn_want(conn, FUSE_CAP_AUTO_INVAL_DATA, false);
+	atomic_store(&fr->explicit_inval, conn_want(conn, FUSE_CAP_EXPLICIT_INVAL_DATA, true));
 	/* Without OPEN nobody would tell us of the O_TRUNC; this way a SETATTR comes. */
-	want(conn, FUSE_CAP_ATOMIC_O_TRUNC, false);
-	want(conn, FUSE_CAP_SPLICE_READ, false);
-	want(conn, FUSE_CAP_SPLICE_WRITE, false);
-	want(conn, FUSE_CAP_SPLICE_MOVE, false);
-	want(conn, FUSE_CAP_POSIX_LOCKS, false);
-	want(conn, FUSE_CAP_FLOCK_LOCKS, false);
-	want(conn, FUSE_CAP_POSIX_ACL, false);
-	want(conn, FUSE_CAP_DONT_MASK, false);
-	want(conn, FUSE_CAP_EXPORT_SUPPORT, false);
-	want(conn, FUSE_CAP_HANDLE_KILLPRIV, false);
-	want(conn, FUSE_CAP_ASYNC_READ, true);
-	want(conn, FUSE_CAP_ASYNC_DIO, true);
-	want(conn, FUSE_CAP_PARALLEL_DIROPS, true);
-	want(conn, FUSE_CAP_CACHE_SYMLINKS, true);
-	want(conn, FUSE_CAP_READDIRPLUS_AUTO, true);
-	atomic_store(&fr->readdirplus, want(conn, FUSE_CAP_READDIRPLUS, true));
-	atomic_store(&fr->writeback, want(conn, FUSE_CAP_WRITEBACK_CACHE, fr->cfg.writeback));
-	atomic_store(&fr->no_open, can(conn, FUSE_CAP_NO_OPEN_SUPPORT));
+	conn_want(conn, FUSE_CAP_ATOMIC_O_TRUNC, false);
+	conn_want(conn, FUSE_CAP_SPLICE_READ, false);
+	conn_want(conn, FUSE_CAP_SPLICE_WRITE, false);
+	conn_want(conn, FUSE_CAP_SPLICE_MOVE, false);
+	conn_want(conn, FUSE_CAP_POSIX_LOCKS, false);
+	conn_want(conn, FUSE_CAP_FLOCK_LOCKS, false);
+	/* With access control lists the umask is ours to apply: a default list takes its place. */
+	atomic_store(&fr->posix_acl, conn_want(conn, FUSE_CAP_POSIX_ACL, !fr->cfg.no_xattr));
+	conn_want(conn, FUSE_CAP_DONT_MASK, atomic_load(&fr->posix_acl));
+	/* A node id is good as long as its inode exists, so a handle can be opened at any time. */
+	conn_want(conn, FUSE_CAP_EXPORT_SUPPORT, true);
+	conn_want(conn, FUSE_CAP_HANDLE_KILLPRIV, false);
+	conn_want(conn, FUSE_CAP_ASYNC_READ, true);
+	conn_want(conn, FUSE_CAP_ASYNC_DIO, true);
+	conn_want(conn, FUSE_CAP_PARALLEL_DIROPS, true);
+	conn_want(conn, FUSE_CAP_CACHE_SYMLINKS, true);
+	conn_want(conn, FUSE_CAP_READDIRPLUS_AUTO, true);
+	atomic_store(&fr->readdirplus, conn_want(conn, FUSE_CAP_READDIRPLUS, true));
+	atomic_store(&fr->writeback, conn_want(conn, FUSE_CAP_WRITEBACK_CACHE, fr->cfg.writeback));
+	atomic_store(&fr->no_open, conn_can(conn, FUSE_CAP_NO_OPEN_SUPPORT));
 #if defined(HAVE_DECL_FUSE_CAP_HANDLE_KILLPRIV_V2) && HAVE_DECL_FUSE_CAP_HANDLE_KILLPRIV_V2
-	atomic_store(&fr->killpriv_v2, want(conn, FUSE_CAP_HANDLE_KILLPRIV_V2, true));
+	atomic_store(&fr->killpriv_v2,
+		     conn_want(conn, FUSE_CAP_HANDLE_KILLPRIV_V2, !fault_hit("fuse.killpriv_v2")));
 #endif
-#if defined(HAVE_DECL_FUSE_CAP_NO_EXPORT_SUPPORT) && HAVE_DECL_FUSE_CAP_NO_EXPORT_SUPPORT
-	want(conn, FUSE_CAP_NO_EXPORT_SUPPORT, true);
+#if defined(HAVE_DECL_FUSE_CAP_SETXATTR_EXT) && HAVE_DECL_FUSE_CAP_SETXATTR_EXT
+	/* A ring does not show us what it says. */
+	atomic_store(&fr->setxattr_ext, conn_want(conn, FUSE_CAP_SETXATTR_EXT, fr->loop != NULL));
 #endif
 #if defined(HAVE_DECL_FUSE_CAP_PASSTHROUGH) && HAVE_DECL_FUSE_CAP_PASSTHROUGH
-	atomic_store(&fr->passthrough, can(conn, FUSE_CAP_PASSTHROUGH) && geteuid() == 0);
-	want(conn, FUSE_CAP_PASSTHROUGH, false);
+	/* It excludes the writeback cache and doing without OPEN: a thing of the control session.
+	 */
+	conn_want(conn, FUSE_CAP_PASSTHROUGH, false);
 #endif
 #if FRONT_URING
 	atomic_store(&fr->uring_agreed,
-		     want(conn, FUSE_CAP_OVER_IO_URING, atomic_load(&fr->uring_wanted)));
+		     conn_want(conn, FUSE_CAP_OVER_IO_URING, atomic_load(&fr->uring_wanted)));
 #endif
 #ifdef HAVE_STRUCT_FUSE_CONN_INFO_NO_INTERRUPT
 	/* No handler can be interrupted, so nobody has to keep a list of those that might. */
@@ -154,35 +159,60 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	atomic_store(&fr->init_done, true);
 }
 
+/* What of this libfuse does not know yet (PROTOCOL_*). */
+#if defined(HAVE_DECL_FUSE_CAP_HANDLE_KILLPRIV_V2) && HAVE_DECL_FUSE_CAP_HANDLE_KILLPRIV_V2
+#define OWN_KILLPRIV 0u
+#else
+#define OWN_KILLPRIV PROTOCOL_KILLPRIV_V2
+#endif
+#if defined(HAVE_DECL_FUSE_CAP_SETXATTR_EXT) && HAVE_DECL_FUSE_CAP_SETXATTR_EXT
+#define OWN_SETXATTR 0u
+#else
+#define OWN_SETXATTR PROTOCOL_SETXATTR_EXT
+#endif
+#define OWN_FEATURES (OWN_KILLPRIV | OWN_SETXATTR)
+
 /* Each request, before libfuse decodes it. */
-static void before_request(void *arg, const void *request, size_t len)
+static void before_request(void *arg, void *request, size_t len)
 {
 	struct front *fr = arg;
 
-	(void)fr;
-	this_request.unique = protocol_unique(request);
-#if !(defined(HAVE_DECL_FUSE_CAP_HANDLE_KILLPRIV_V2) && HAVE_DECL_FUSE_CAP_HANDLE_KILLPRIV_V2)
-	this_request.kill_priv = protocol_kills_priv(request, len);
-	if (protocol_offers_killpriv(request, len))
-		this_request.init = true;
-#else
-	(void)len;
+	this_request = (struct request){
+		.unique = protocol_unique(request),
+		.init = protocol_offers(request, len) & OWN_FEATURES,
+	};
+	if (OWN_KILLPRIV)
+		this_request.kill_priv = protocol_kills_priv(request, len);
+	if (atomic_load(&fr->setxattr_ext)) {
+		this_request.kill_sgid = protocol_kills_sgid(request, len);
+		if (OWN_SETXATTR)
+			protocol_setxattr_compat(request, len);
+	}
+#ifndef HAVE_STRUCT_FUSE_LOWLEVEL_OPS_TMPFILE
+	this_request.tmpfile = protocol_tmpfile_to_create(request, len);
 #endif
 }
 
 #if !(defined(HAVE_DECL_FUSE_CAP_HANDLE_KILLPRIV_V2) && HAVE_DECL_FUSE_CAP_HANDLE_KILLPRIV_V2)
 /*
  * A libfuse that does not know HANDLE_KILLPRIV_V2 yet costs one GETXATTR in front of every
- * write(2).  It sends its replies through this function, so the answer to INIT can say that we do.
+ * write(2).  It sends its replies through this function, so the answer to INIT can say that we do;
+ * the same for SETXATTR_EXT.
  */
 static ssize_t reply_writev(int fd, struct iovec *iov, int count, void *userdata)
 {
+	unsigned features = this_request.init;
 	struct front *fr = userdata;
 
-	if (this_request.init) {
-		this_request.init = false;
-		if (protocol_take_killpriv(iov, count))
+	/* As with a kernel that does not have it. */
+	if (features && fault_hit("fuse.killpriv_v2"))
+		features &= ~PROTOCOL_KILLPRIV_V2;
+	this_request.init = 0;
+	if (features && protocol_take(iov, count, features)) {
+		if (features & PROTOCOL_KILLPRIV_V2)
 			atomic_store(&fr->killpriv_v2, true);
+		if (features & PROTOCOL_SETXATTR_EXT)
+			atomic_store(&fr->setxattr_ext, true);
 	}
 	return writev(fd, iov, count);
 }
@@ -363,7 +393,9 @@ int front_new(struct front **out, const struct front_config *cfg, char text[256]
 	if (!rc && atomic_load(&fr->uring_wanted))
 		rc = pool_new(&fr->pool, POOL_THREADS);
 	if (!rc)
-		rc = notify_new(&fr->notify, fr);
+		rc = notify_new(&fr->notify, fr, fr->se);
+	if (!rc)
+		rc = notify_new(&fr->moved, fr, fr->se);
 	if (rc)
 		goto fail;
 	if (fr->cfg.runtime_dir) {
@@ -540,6 +572,7 @@ void front_free(struct front *fr)
 {
 	if (!fr)
 		return;
+	notify_free(fr->moved);
 	notify_free(fr->notify);
 	pool_free(fr->pool);
 	control_free(fr->control);
@@ -595,12 +628,10 @@ void front_build_info(struct front_build *out)
 	out->passthrough = true;
 #endif
 	out->io_uring = FRONT_URING;
-#ifdef HAVE_STRUCT_FUSE_LOWLEVEL_OPS_TMPFILE
-	out->tmpfile = true;
-#endif
 #ifdef HAVE_STRUCT_FUSE_LOWLEVEL_OPS_STATX
 	out->statx = true;
 #endif
-	/* Where libfuse does not have it, we do it ourselves. */
+	/* Where libfuse does not have them, we do them ourselves. */
 	out->killpriv_v2 = true;
+	out->tmpfile = true;
 }

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 struct fs;
+struct views;
 struct front;
 
 struct front_config {
@@ -31,6 +32,8 @@ struct front_config {
 	 * NULL: none. */
 	char *(*file)(void *arg, const char *name);
 	void *file_arg;
+	struct views *views; /* shown in the control session; NULL: none.  It outlives the front. */
+	bool passthrough;    /* use it for views where the system can */
 	/* The mount answers requests now (called once, in a thread of the front). */
 	void (*ready)(void *arg);
 	void *ready_arg;

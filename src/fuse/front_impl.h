@@ -37,6 +37,8 @@
 #define FRONT_URING 0
 #endif
 
+#define MAX_BACKGROUND 65535u /* below it syncfs(2) leaves dirty files behind */
+
 /* Seconds: only this daemon changes the tree, so what the kernel knows stays true until it is told
  * otherwise. */
 #define TIMEOUT_FOREVER 1e9
@@ -96,6 +98,7 @@ struct front {
 	uint64_t root;		 /* node id of the live root; set once */
 	struct fuse_session *se; /* set once */
 	struct loop *loop;	 /* of the classic device; NULL: libfuse's loop, and its rings */
+	struct notify *moved; /* for notify_moved_write(); set once */
 	struct notify *notify;	 /* set once */
 	struct pool *pool;	 /* long work with io_uring; NULL without */
 	struct control *control; /* NULL: none */
@@ -112,7 +115,7 @@ struct front {
 
 	/* What was agreed with the kernel; set in INIT, read by anybody later. */
 	_Atomic bool init_done, writeback, killpriv_v2, explicit_inval, no_open, readdirplus,
-		passthrough;
+		passthrough, setxattr_ext, posix_acl;
 	_Atomic bool uring_wanted, uring_agreed, uring; /* the last: a request has come that way */
 	_Atomic unsigned max_write, max_readahead, max_background, proto_minor;
 
@@ -124,7 +127,9 @@ struct front {
 struct request {
 	uint64_t unique;
 	bool kill_priv; /* HANDLE_KILLPRIV_V2, where libfuse does not hand it through */
-	bool init;	/* an INIT that offers it */
+	bool kill_sgid; /* SETXATTR_EXT: the same */
+	bool tmpfile;	/* this CREATE is a TMPFILE, where libfuse does not know that */
+	unsigned init;	/* PROTOCOL_*: what this INIT offers and libfuse would not take */
 };
 extern _Thread_local struct request this_request;
 
@@ -144,6 +149,10 @@ static inline fuse_ino_t ino_of(const struct front *fr, uint64_t id)
 {
 	return id == fr->root ? FUSE_ROOT_ID : id;
 }
+
+bool conn_can(const struct fuse_conn_info *conn, uint64_t cap);
+/* Ask for it where it is offered, or say that we do without; is it on? */
+bool conn_want(struct fuse_conn_info *conn, uint64_t cap, bool on);
 
 /* Begin a request: count it, and find out whether it came through a ring. */
 struct front *request_begin(fuse_req_t req, enum front_op op);
@@ -181,6 +190,7 @@ void job_run(const struct job *job);
 /* The rings are being taken down, and the request with them: it can't be answered any more. */
 bool job_orphaned(const struct job *job);
 /* ops_meta.c */
+unsigned setattr_mask(const struct front *fr, int to_set);
 void setattr_job(struct job *job);
 
 /* ---- pool.c ---- */
@@ -192,10 +202,26 @@ void pool_drain(struct pool *pool);
 void pool_free(struct pool *pool);
 
 /* ---- notify.c ---- */
-int notify_new(struct notify **out, struct front *fr);
-void notify_free(struct notify *nt); /* what is queued is dropped */
+/* For this session, which outlives it; when it is the front's own, as long as it is alive. */
+int notify_new(struct notify **out, struct front *fr, struct fuse_session *se);
+/* Send no more; what is queued is dropped, and what comes.  The session's requests are still
+ * served. */
+void notify_stop(struct notify *nt);
+void notify_free(struct notify *nt); /* notify_stop() included */
 /* Any thread, also a handler.  Attributes alone: off -1.  len 0: to the end. */
 void notify_inval(struct notify *nt, fuse_ino_t ino, off_t off, off_t len);
+
+/*
+ * A WRITE of a ring log of len bytes at off went elsewhere: what the kernel has from `from` on is
+ * wrong.  Makes it forget that and answers the request, which the caller must not touch again.
+ */
+void notify_moved_write(struct notify *nt, fuse_req_t req, fuse_ino_t ino, off_t off, size_t len,
+			size_t written, uint64_t from);
+/*
+ * Before attributes are told: wait until the kernel has forgotten what was wrong, so that nobody
+ * looks for the new end in an old page.  Not for ever: it may need the thread that waits.
+ */
+void notify_wait(struct notify *nt, fuse_ino_t ino);
 
 /* ---- mount.c ---- */
 /* Mount a session.  On error text says what for a person. */
@@ -214,7 +240,14 @@ void mount_set_readahead(uint64_t dev, unsigned kib);
 /* Libfuse's messages go to our log; the last one is kept for mount_session(). */
 void mount_catch_messages(void);
 
+/* ---- flush.c ---- */
+/* Let the kernel hand over what it has of the session mounted at dir (device dev), whose requests
+ * lp serves; rings: those of libfuse do, too. */
+int flush_session(const char *dir, uint64_t dev, struct loop *lp, bool rings);
+
 /* ---- control.c ---- */
+/* Let the kernel hand over what it has of views. */
+int control_flush(struct control *ct);
 int control_new(struct control **out, struct front *fr, const char *dir, char text[256]);
 void control_free(struct control *ct);
 
@@ -232,6 +265,9 @@ fuse_ino_t virtual_name(const struct front *fr, fuse_ino_t dir, const char *name
 /* May this name be made, removed or replaced by a user? 0, or the error.  making: a new name. */
 int virtual_refuse(const struct front *fr, fuse_ino_t dir, const char *name, bool making);
 void virtual_stat(struct front *fr, fuse_ino_t ino, struct stat *st);
+/* The node id of `.pmfs` in the root of a snapshot: the views as they were.  0: the name is not
+ * that, or there were none. */
+uint64_t virtual_hidden(const struct front *fr, fuse_ino_t dir, const char *name);
 /* Lookup: of a virtual name in the root, or of a snapshot below `.snapshots`. 0 or an error. */
 int virtual_lookup(struct front *fr, fuse_ino_t dir, const char *name, struct fuse_entry_param *e);
 /* The target of `.pmfs`, malloc'ed. */

@@ -45,7 +45,7 @@ struct worker {
 struct loop {
 	struct fuse_session *se;
 	unsigned max_threads;
-	void (*before)(void *arg, const void *request, size_t len);
+	void (*before)(void *arg, void *request, size_t len);
 	void *arg;
 
 	struct mutex lock;	/* LOCK_LEAF */
@@ -64,7 +64,7 @@ static void woken(int sig)
 }
 
 int loop_new(struct loop **out, struct fuse_session *se, unsigned max_threads,
-	     void (*before)(void *arg, const void *request, size_t len), void *arg)
+	     void (*before)(void *arg, void *request, size_t len), void *arg)
 {
 	/* Without SA_RESTART: read(2) says EINTR. */
 	const struct sigaction sa = {.sa_handler = woken};

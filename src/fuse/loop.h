@@ -25,10 +25,10 @@ struct loop;
 
 /*
  * A loop for a mounted session.  before (may be NULL) sees each request, header first, before
- * libfuse does, in the thread that is going to handle it.
+ * libfuse does, in the thread that is going to handle it, and may change it.
  */
 int loop_new(struct loop **out, struct fuse_session *se, unsigned max_threads,
-	     void (*before)(void *arg, const void *request, size_t len), void *arg);
+	     void (*before)(void *arg, void *request, size_t len), void *arg);
 /* Serve until the file system is unmounted or loop_exit().  0, or the error that ended it.  Returns
  * when all handlers have. */
 int loop_run(struct loop *lp);

@@ -48,6 +48,14 @@ static void cred_of(fuse_req_t req, struct fs_cred *cred)
 	cred->gid = ctx->gid;
 }
 
+/* A mode to create with.  The kernel has applied the umask where there are no access lists. */
+static uint32_t mode_of(fuse_req_t req, mode_t mode)
+{
+	if (!atomic_load(&front_of(req)->posix_acl))
+		return mode;
+	return mode | FS_UMASK(fuse_req_ctx(req)->umask);
+}
+
 /* The end of all calls that make a name. */
 static void reply_made(fuse_req_t req, enum front_op op, int rc, const struct fs_attr *a)
 {
@@ -73,7 +81,12 @@ static void op_lookup(fuse_req_t req, fuse_ino_t dir, const char *name)
 			return;
 		}
 	} else {
-		rc = fs_lookup(fr->fs, node_of(fr, dir), name, strlen(name), &a);
+		const uint64_t hidden = virtual_hidden(fr, dir, name);
+
+		if (hidden)
+			rc = fs_lookup(fr->fs, hidden, ".", 1, &a);
+		else
+			rc = fs_lookup(fr->fs, node_of(fr, dir), name, strlen(name), &a);
 		if (!rc) {
 			reply_entry(req, &a);
 			return;
@@ -121,8 +134,8 @@ static void op_mknod(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mo
 	if (refused(req, OP_MKNOD, dir, name, true))
 		return;
 	cred_of(req, &cred);
-	rc = fs_mknod(fr->fs, node_of(fr, dir), name, strlen(name), mode, (uint32_t)rdev, &cred,
-		      &a);
+	rc = fs_mknod(fr->fs, node_of(fr, dir), name, strlen(name), mode_of(req, mode),
+		      (uint32_t)rdev, &cred, &a);
 	reply_made(req, OP_MKNOD, rc, &a);
 }
 
@@ -136,7 +149,7 @@ static void op_mkdir(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mo
 	if (refused(req, OP_MKDIR, dir, name, true))
 		return;
 	cred_of(req, &cred);
-	rc = fs_mkdir(fr->fs, node_of(fr, dir), name, strlen(name), mode, &cred, &a);
+	rc = fs_mkdir(fr->fs, node_of(fr, dir), name, strlen(name), mode_of(req, mode), &cred, &a);
 	reply_made(req, OP_MKDIR, rc, &a);
 }
 
@@ -188,28 +201,6 @@ static int open_existing(struct front *fr, uint64_t dir, const char *name, int f
 	return rc;
 }
 
-static void op_create(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode,
-		      struct fuse_file_info *fi)
-{
-	struct front *fr = request_begin(req, OP_CREATE);
-	struct fs_cred cred;
-	struct fs_attr a;
-	int rc;
-
-	if (refused(req, OP_CREATE, dir, name, true))
-		return;
-	cred_of(req, &cred);
-	rc = fs_mknod(fr->fs, node_of(fr, dir), name, strlen(name), (mode & 07777) | S_IFREG, 0,
-		      &cred, &a);
-	if (rc == -EEXIST)
-		rc = open_existing(fr, node_of(fr, dir), name, fi->flags, &a);
-	if (rc)
-		request_fail(req, OP_CREATE, rc);
-	else
-		reply_created(req, &a, fi);
-}
-
-#ifdef HAVE_STRUCT_FUSE_LOWLEVEL_OPS_TMPFILE
 static void op_tmpfile(fuse_req_t req, fuse_ino_t dir, mode_t mode, struct fuse_file_info *fi)
 {
 	struct front *fr = request_begin(req, OP_TMPFILE);
@@ -220,13 +211,40 @@ static void op_tmpfile(fuse_req_t req, fuse_ino_t dir, mode_t mode, struct fuse_
 	if (refused(req, OP_TMPFILE, dir, "", true))
 		return;
 	cred_of(req, &cred);
-	rc = fs_tmpfile(fr->fs, node_of(fr, dir), (mode & 07777) | S_IFREG, &cred, &a);
+	rc = fs_tmpfile(fr->fs, node_of(fr, dir), mode_of(req, (mode & 07777) | S_IFREG), &cred,
+			&a);
 	if (rc)
 		request_fail(req, OP_TMPFILE, rc);
 	else
 		reply_created(req, &a, fi);
 }
-#endif
+
+static void op_create(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode,
+		      struct fuse_file_info *fi)
+{
+	struct front *fr;
+	struct fs_cred cred;
+	struct fs_attr a;
+	int rc;
+
+	if (this_request.tmpfile) {
+		op_tmpfile(req, dir, mode, fi);
+		return;
+	}
+	fr = request_begin(req, OP_CREATE);
+	if (refused(req, OP_CREATE, dir, name, true))
+		return;
+	cred_of(req, &cred);
+	mode = (mode & 07777) | S_IFREG;
+	rc = fs_mknod(fr->fs, node_of(fr, dir), name, strlen(name), mode_of(req, mode), 0, &cred,
+		      &a);
+	if (rc == -EEXIST)
+		rc = open_existing(fr, node_of(fr, dir), name, fi->flags, &a);
+	if (rc)
+		request_fail(req, OP_CREATE, rc);
+	else
+		reply_created(req, &a, fi);
+}
 
 static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t dir, const char *name)
 {
@@ -266,6 +284,7 @@ static void op_rename(fuse_req_t req, fuse_ino_t dir, const char *name, fuse_ino
 		      const char *new_name, unsigned int flags)
 {
 	struct front *fr = request_begin(req, OP_RENAME);
+	struct fs_cred cred;
 	int rc;
 
 	if (refused(req, OP_RENAME, dir, name, false))
@@ -278,9 +297,16 @@ static void op_rename(fuse_req_t req, fuse_ino_t dir, const char *name, fuse_ino
 		request_fail(req, OP_RENAME, rc);
 		return;
 	}
-	request_fail(req, OP_RENAME,
-		     fs_rename(fr->fs, node_of(fr, dir), name, strlen(name), node_of(fr, new_dir),
-			       new_name, strlen(new_name), flags));
+	if (flags & RENAME_WHITEOUT) {
+		cred_of(req, &cred);
+		rc = fs_rename_whiteout(fr->fs, node_of(fr, dir), name, strlen(name),
+					node_of(fr, new_dir), new_name, strlen(new_name),
+					flags & ~(unsigned)RENAME_WHITEOUT, &cred);
+	} else {
+		rc = fs_rename(fr->fs, node_of(fr, dir), name, strlen(name), node_of(fr, new_dir),
+			       new_name, strlen(new_name), flags);
+	}
+	request_fail(req, OP_RENAME, rc);
 }
 
 static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Requests about contents. */
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -120,6 +122,7 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 {
 	struct front *fr = request_begin(req, OP_WRITE);
 	const uint64_t id = node_of(fr, ino);
+	struct fs_written how = {.append = fi->flags & O_APPEND};
 	bool privileged = false;
 	unsigned flags = 0;
 	ssize_t n;
@@ -131,16 +134,27 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 	if (write_kills(fi)) {
 		struct fs_attr a;
 
-		flags = FS_WRITE_KILL_PRIV;
+		flags |= FS_WRITE_KILL_PRIV;
 		privileged = !fs_getattr(fr->fs, id, &a) && (a.mode & (S_ISUID | S_ISGID));
 	}
-	n = fs_write(fr->fs, id, (uint64_t)off, buf, size, flags);
+	if (fi->writepage)
+		flags |= FS_WRITE_CACHED;
+	n = fs_write_at(fr->fs, id, (uint64_t)off, buf, size, flags, &how);
 	if (n < 0 || (size_t)n < size)
 		/* The page cache has what the file has not. */
 		notify_inval(fr->notify, ino, off, (off_t)size);
 	else if (privileged)
 		/* The kernel takes the mode from its cache when it executes the file. */
 		notify_inval(fr->notify, ino, -1, 0);
+	if (how.cut || how.at != (uint64_t)off) {
+		/* A ring log: what the kernel has cached is wrong, and the place it wrote to. */
+		if (n >= 0) {
+			notify_moved_write(fr->moved, req, ino, off, size, (size_t)n,
+					   how.cut ? 0 : how.at);
+			return;
+		}
+		notify_inval(fr->notify, ino, 0, 0);
+	}
 	if (n < 0)
 		request_fail(req, OP_WRITE, (int)n);
 	else
@@ -290,20 +304,123 @@ static void op_copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_off,
 		job_run(&job);
 }
 
+/* ------------------------------------------------------------------ flags of chattr(1) */
+
+static const struct {
+	uint32_t inode, ioc, xioc; /* ours; of FS_IOC_GETFLAGS; of FS_IOC_FSGETXATTR */
+} flag_map[] = {
+	{PMFS_INODE_IMMUTABLE, FS_IMMUTABLE_FL, FS_XFLAG_IMMUTABLE},
+	{PMFS_INODE_APPEND, FS_APPEND_FL, FS_XFLAG_APPEND},
+	{PMFS_INODE_NODUMP, FS_NODUMP_FL, FS_XFLAG_NODUMP},
+	{PMFS_INODE_NOATIME, FS_NOATIME_FL, FS_XFLAG_NOATIME},
+};
+
+static uint32_t flags_to(uint32_t inode, bool x)
+{
+	uint32_t out = 0;
+
+	for (size_t i = 0; i < sizeof(flag_map) / sizeof(flag_map[0]); i++)
+		if (inode & flag_map[i].inode)
+			out |= x ? flag_map[i].xioc : flag_map[i].ioc;
+	return out;
+}
+
+/* -EOPNOTSUPP: one that we have not. */
+static int flags_from(uint32_t from, bool x, uint32_t *inode)
+{
+	*inode = 0;
+	for (size_t i = 0; i < sizeof(flag_map) / sizeof(flag_map[0]); i++) {
+		const uint32_t flag = x ? flag_map[i].xioc : flag_map[i].ioc;
+
+		if (from & flag)
+			*inode |= flag_map[i].inode;
+		from &= ~flag;
+	}
+	return from ? -EOPNOTSUPP : 0;
+}
+
+/* The answer of that size; the kernel asks with 4 bytes, programs on older ones with a long. */
+static void get_flags(fuse_req_t req, uint64_t id, bool x, size_t out_size)
+{
+	struct front *fr = front_of(req);
+	union {
+		uint32_t flags;
+		struct fsxattr x;
+		uint64_t room;
+	} out = {0};
+	struct fs_attr a;
+	int rc;
+
+	rc = out_size > sizeof(out) || out_size < sizeof(out.flags) ? -EINVAL
+								    : fs_getattr(fr->fs, id, &a);
+	if (rc) {
+		request_fail(req, OP_IOCTL, rc);
+		return;
+	}
+	if (x)
+		out.x.fsx_xflags = flags_to(a.flags, true);
+	else
+		out.flags = flags_to(a.flags, false);
+	fuse_reply_ioctl(req, 0, &out, out_size);
+}
+
+static void set_flags(fuse_req_t req, uint64_t id, bool x, const void *in, size_t in_size)
+{
+	struct front *fr = front_of(req);
+	struct fsxattr fsx = {0};
+	uint32_t from, flags;
+	int rc = 0;
+
+	if (in_size < (x ? sizeof(fsx) : sizeof(from))) {
+		rc = -EINVAL;
+	} else if (x) {
+		memcpy(&fsx, in, sizeof(fsx));
+		from = fsx.fsx_xflags;
+		if (fsx.fsx_projid || fsx.fsx_extsize || fsx.fsx_cowextsize)
+			rc = -EOPNOTSUPP;
+	} else {
+		memcpy(&from, in, sizeof(from));
+	}
+	if (!rc)
+		rc = flags_from(from, x, &flags);
+	if (!rc)
+		rc = fs_set_flags(fr->fs, id, PMFS_INODE_USER, flags);
+	if (rc)
+		request_fail(req, OP_IOCTL, rc);
+	else
+		fuse_reply_ioctl(req, 0, NULL, 0);
+}
+
 static void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg,
 		     struct fuse_file_info *fi, unsigned int flags, const void *in, size_t in_size,
 		     size_t out_size)
 {
-	(void)ino;
-	(void)cmd;
+	struct front *fr = request_begin(req, OP_IOCTL);
+	const uint64_t id = node_of(fr, ino);
+
 	(void)arg;
 	(void)fi;
 	(void)flags;
-	(void)in;
-	(void)in_size;
-	(void)out_size;
-	request_begin(req, OP_IOCTL);
-	request_refuse(req, -ENOTTY);
+	if (is_virtual(ino)) {
+		request_refuse(req, -ENOTTY);
+		return;
+	}
+	switch (cmd) {
+	case FS_IOC_GETFLAGS:
+		get_flags(req, id, false, out_size);
+		break;
+	case FS_IOC_FSGETXATTR:
+		get_flags(req, id, true, out_size);
+		break;
+	case FS_IOC_SETFLAGS:
+		set_flags(req, id, false, in, in_size);
+		break;
+	case FS_IOC_FSSETXATTR:
+		set_flags(req, id, true, in, in_size);
+		break;
+	default:
+		request_refuse(req, -ENOTTY);
+	}
 }
 
 void ops_file(struct fuse_lowlevel_ops *ops)

@@ -3,12 +3,14 @@
  * statfs. */
 #include <errno.h>
 #include <limits.h>
+#include <linux/capability.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/sysmacros.h>
 
+#include "fuse/caller.h"
 #include "fuse/front_impl.h"
 
 void attr_to_stat(const struct front *fr, const struct fs_attr *a, struct stat *st)
@@ -55,6 +57,8 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 		fuse_reply_attr(req, &st, virtual_timeout(ino));
 		return;
 	}
+	notify_wait(fr->moved, ino);
+	notify_wait(fr->notify, ino);
 	rc = fs_getattr(fr->fs, node_of(fr, ino), &a);
 	if (rc)
 		request_fail(req, OP_GETATTR, rc);
@@ -83,6 +87,8 @@ static void op_statx(fuse_req_t req, fuse_ino_t ino, int flags, int mask, struct
 		virtual_stat(fr, ino, &st);
 		a.btime = st.st_mtim;
 	} else {
+		notify_wait(fr->moved, ino);
+		notify_wait(fr->notify, ino);
 		rc = fs_getattr(fr->fs, node_of(fr, ino), &a);
 		if (!rc)
 			attr_to_stat(fr, &a, &st);
@@ -106,6 +112,10 @@ static void op_statx(fuse_req_t req, fuse_ino_t ino, int flags, int mask, struct
 	sx.stx_btime = statx_time(&a.btime);
 	sx.stx_rdev_major = major(st.st_rdev);
 	sx.stx_rdev_minor = minor(st.st_rdev);
+	sx.stx_attributes_mask = STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND | STATX_ATTR_NODUMP;
+	sx.stx_attributes = (a.flags & PMFS_INODE_IMMUTABLE ? STATX_ATTR_IMMUTABLE : 0u) |
+			    (a.flags & PMFS_INODE_APPEND ? STATX_ATTR_APPEND : 0u) |
+			    (a.flags & PMFS_INODE_NODUMP ? STATX_ATTR_NODUMP : 0u);
 	fuse_reply_statx(req, 0, &sx, is_virtual(ino) ? virtual_timeout(ino) : TIMEOUT_FOREVER);
 }
 #endif
@@ -126,7 +136,7 @@ void setattr_job(struct job *job)
 		reply_attr(job->req, &a);
 }
 
-static unsigned setattr_mask(const struct front *fr, int to_set)
+unsigned setattr_mask(const struct front *fr, int to_set)
 {
 	static const struct {
 		int from;
@@ -245,6 +255,62 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 
 /* ------------------------------------------------------------------ extended attributes */
 
+#define TRUSTED "trusted."
+
+/* Take the names that only an administrator may see out of a list; returns its length. */
+static size_t list_hide_trusted(char *list, size_t len)
+{
+	size_t kept = 0, n;
+
+	for (size_t at = 0; at < len; at += n) {
+		n = strlen(list + at) + 1;
+		if (!strncmp(list + at, TRUSTED, strlen(TRUSTED)))
+			continue;
+		memmove(list + kept, list + at, n);
+		kept += n;
+	}
+	return kept;
+}
+
+static bool list_has_trusted(const char *list, size_t len)
+{
+	for (size_t at = 0; at < len; at += strlen(list + at) + 1)
+		if (!strncmp(list + at, TRUSTED, strlen(TRUSTED)))
+			return true;
+	return false;
+}
+
+/* As fs_listxattr(), less what the caller may not see. */
+static ssize_t list_xattrs(fuse_req_t req, uint64_t id, char *buf, size_t size)
+{
+	struct fs *fs = front_of(req)->fs;
+	char *list;
+	ssize_t n;
+
+	/* All of it, since only so it is known what there is to hide. */
+	do {
+		n = fs_listxattr(fs, id, NULL, 0);
+		if (n <= 0)
+			return n;
+		list = malloc((size_t)n);
+		if (!list)
+			return -ENOMEM;
+		n = fs_listxattr(fs, id, list, (size_t)n);
+		if (n < 0)
+			free(list);
+	} while (n == -ERANGE); /* one more has been set meanwhile */
+	if (n < 0)
+		return n;
+	if (list_has_trusted(list, (size_t)n) && !caller_capable(req, CAP_SYS_ADMIN))
+		n = (ssize_t)list_hide_trusted(list, (size_t)n);
+	if (size && (size_t)n > size)
+		n = -ERANGE;
+	else if (size)
+		memcpy(buf, list, (size_t)n);
+	free(list);
+	return n;
+}
+
 /* Get and list: a size of 0 asks for the length. */
 static void reply_xattr(fuse_req_t req, enum front_op op, fuse_ino_t ino, const char *name,
 			size_t size)
@@ -270,7 +336,7 @@ static void reply_xattr(fuse_req_t req, enum front_op op, fuse_ino_t ino, const 
 	else if (name)
 		n = fs_getxattr(fr->fs, node_of(fr, ino), name, buf, size);
 	else
-		n = fs_listxattr(fr->fs, node_of(fr, ino), buf, size);
+		n = list_xattrs(req, node_of(fr, ino), buf, size);
 	if (n == -ENODATA || n == -EOPNOTSUPP)
 		request_refuse(req, (int)n);
 	else if (n < 0)
@@ -292,18 +358,43 @@ static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 	reply_xattr(req, OP_LISTXATTR, ino, NULL, size);
 }
 
+/* Does this attribute's new value clear setgid?  Only an access control list can. */
+static bool setxattr_kills_sgid(fuse_req_t req, uint64_t id, const char *name)
+{
+	struct front *fr = front_of(req);
+	struct fs_attr a;
+
+	if (!atomic_load(&fr->posix_acl) || strcmp(name, "system.posix_acl_access"))
+		return false;
+	if (atomic_load(&fr->setxattr_ext))
+		return this_request.kill_sgid;
+	/* The kernel's rule, by what can be seen from here. */
+	return !fs_getattr(fr->fs, id, &a) && (a.mode & S_ISGID) && !caller_in_group(req, a.gid) &&
+	       !caller_capable(req, CAP_FSETID);
+}
+
 static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value,
 			size_t size, int flags)
 {
 	struct front *fr = request_begin(req, OP_SETXATTR);
+	const bool ringlog = !strcmp(name, FS_RINGLOG);
 	int rc;
 
 	if (fr->cfg.no_xattr) {
 		request_refuse(req, -ENOSYS);
 		return;
 	}
-	rc = is_virtual(ino) ? -EROFS
-			     : fs_setxattr(fr->fs, node_of(fr, ino), name, value, size, flags);
+	if (setxattr_kills_sgid(req, node_of(fr, ino), name))
+		flags |= FS_XATTR_KILL_SGID;
+	rc = is_virtual(ino) ? -EROFS : 0;
+	/* With the writeback cache it is the kernel that says how long a file is. */
+	if (!rc && ringlog && atomic_load(&fr->writeback))
+		rc = -EOPNOTSUPP;
+	if (!rc)
+		rc = fs_setxattr(fr->fs, node_of(fr, ino), name, value, size, flags);
+	/* The beginning of what was there may have been cut off. */
+	if (!rc && ringlog)
+		notify_inval(fr->notify, ino, 0, 0);
 	if (rc == -EOPNOTSUPP)
 		request_refuse(req, rc);
 	else

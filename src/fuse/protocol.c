@@ -37,18 +37,28 @@ bool protocol_kills_priv(const void *request, size_t len)
 	return false;
 }
 
-bool protocol_offers_killpriv(const void *request, size_t len)
+bool protocol_kills_sgid(const void *request, size_t len)
+{
+	struct fuse_setxattr_in set;
+
+	return arguments(request, len, FUSE_SETXATTR, &set, sizeof(set)) &&
+	       (set.setxattr_flags & FUSE_SETXATTR_ACL_KILL_SGID);
+}
+
+unsigned protocol_offers(const void *request, size_t len)
 {
 	/* Older kernels send a shorter one. */
 	struct {
 		uint32_t major, minor, max_readahead, flags;
 	} init;
 
-	return arguments(request, len, FUSE_INIT, &init, sizeof(init)) &&
-	       (init.flags & FUSE_HANDLE_KILLPRIV_V2);
+	if (!arguments(request, len, FUSE_INIT, &init, sizeof(init)))
+		return 0;
+	return (init.flags & FUSE_HANDLE_KILLPRIV_V2 ? PROTOCOL_KILLPRIV_V2 : 0) |
+	       (init.flags & FUSE_SETXATTR_EXT ? PROTOCOL_SETXATTR_EXT : 0);
 }
 
-bool protocol_take_killpriv(struct iovec *iov, int count)
+bool protocol_take(struct iovec *iov, int count, unsigned features)
 {
 	struct fuse_out_header head;
 	struct fuse_init_out *init;
@@ -59,6 +69,34 @@ bool protocol_take_killpriv(struct iovec *iov, int count)
 	init = iov[1].iov_base;
 	if (head.error || init->major != FUSE_KERNEL_VERSION)
 		return false;
-	init->flags |= FUSE_HANDLE_KILLPRIV_V2;
+	if (features & PROTOCOL_KILLPRIV_V2)
+		init->flags |= FUSE_HANDLE_KILLPRIV_V2;
+	if (features & PROTOCOL_SETXATTR_EXT)
+		init->flags |= FUSE_SETXATTR_EXT;
+	return true;
+}
+
+void protocol_setxattr_compat(void *request, size_t len)
+{
+	const size_t head = sizeof(struct fuse_in_header);
+	struct fuse_setxattr_in set;
+	char *p = request;
+
+	/* The length that the header says is then too great, which libfuse does not mind. */
+	if (arguments(request, len, FUSE_SETXATTR, &set, sizeof(set)))
+		memmove(p + head + FUSE_COMPAT_SETXATTR_IN_SIZE, p + head + sizeof(set),
+			len - head - sizeof(set));
+}
+
+bool protocol_tmpfile_to_create(void *request, size_t len)
+{
+	struct fuse_in_header head;
+	struct fuse_create_in create;
+
+	if (!arguments(request, len, FUSE_TMPFILE, &create, sizeof(create)))
+		return false;
+	memcpy(&head, request, sizeof(head));
+	head.opcode = FUSE_CREATE;
+	memcpy(request, &head, sizeof(head));
 	return true;
 }

@@ -113,12 +113,21 @@ void virtual_stat(struct front *fr, fuse_ino_t ino, struct stat *st)
 	st->st_atim = st->st_ctim = st->st_mtim;
 }
 
+uint64_t virtual_hidden(const struct front *fr, fuse_ino_t dir, const char *name)
+{
+	if (strcmp(name, ".pmfs") || dir == FUSE_ROOT_ID || is_virtual(dir) ||
+	    !fs_is_snapshot_root(fr->fs, dir))
+		return 0;
+	return fs_hidden(fr->fs, dir);
+}
+
 int virtual_lookup(struct front *fr, fuse_ino_t dir, const char *name, struct fuse_entry_param *e)
 {
+	const bool itself = is_virtual(dir) && !strcmp(name, ".");
 	struct fs_attr a;
 	int rc;
 
-	if (dir == VIRT_SNAPSHOTS) {
+	if (dir == VIRT_SNAPSHOTS && !itself) {
 		rc = fs_snap_lookup(fr->fs, name, &a);
 		if (rc)
 			return rc;
@@ -126,10 +135,10 @@ int virtual_lookup(struct front *fr, fuse_ino_t dir, const char *name, struct fu
 		e->entry_timeout = SNAPSHOT_TIMEOUT;
 		return 0;
 	}
-	if (is_virtual(dir))
+	if (is_virtual(dir) && !itself)
 		return -ENOTDIR;
 	memset(e, 0, sizeof(*e));
-	e->ino = virtual_name(fr, dir, name);
+	e->ino = itself ? dir : virtual_name(fr, dir, name);
 	if (!e->ino)
 		return -ENOENT;
 	virtual_stat(fr, e->ino, &e->attr);

@@ -14,7 +14,9 @@
  * showed before.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/bits.h"
 #include "base/log.h"
@@ -49,6 +51,10 @@ int store_fail(struct store *st, const char *what, int error)
 	log_limited(LOG_LEVEL_ERR, "store.fail",
 		    "%s failed (error %d): no more writes until the image is opened again", what,
 		    -error);
+	mutex_lock(&st->bad_lock);
+	if (!st->why[0])
+		snprintf(st->why, sizeof(st->why), "%s failed: %s", what, strerror(-error));
+	mutex_unlock(&st->bad_lock);
 	region_poison(st->rg, -EIO);
 	return -EIO;
 }
@@ -65,6 +71,7 @@ static void run_hook(struct store *st, struct hook *hook)
 
 static int close_generation(struct store *st, struct hook *hook, struct closed *cl)
 {
+	uint64_t kept, paths;
 	int rc = 0;
 
 	*cl = (struct closed){.began = units_monotonic_ns()};
@@ -85,9 +92,12 @@ static int close_generation(struct store *st, struct hook *hook, struct closed *
 		if (rc)
 			goto out;
 	}
+	frames_kept(st->fr, &kept, &paths);
 	mutex_lock(&st->root_lock);
 	cl->super = st->super;
 	cl->super.tree = st->root;
+	cl->super.kept = (uint32_t)kept;
+	cl->super.kept_paths = (uint32_t)paths;
 	st->root_changed = st->root_changed && cl->empty;
 	mutex_unlock(&st->root_lock);
 	cl->generation = atomic_load(&st->generation);
@@ -197,7 +207,8 @@ static int write_image(struct store *st, struct closed *cl, enum commit_why why)
 	all = pagemap_merge(&st->pm, cl->deltas, cl->count, &n);
 	if (!all)
 		return -ENOMEM;
-	if (n > PMFS_DELTA_MAX || (why == COMMIT_TIMER && n > COMMIT_SOFT_FULL))
+	if (n > PMFS_DELTA_MAX || (why == COMMIT_TIMER && n > COMMIT_SOFT_FULL) ||
+	    (why == COMMIT_FOLD && n))
 		return write_big(st, cl, all, n);
 	return write_small(st, cl, all, n);
 }
@@ -327,6 +338,11 @@ int commit_wait(struct store *st, uint64_t generation)
 	rc = commit_run(st, COMMIT_ASKED);
 	lead_end(st);
 	return rc;
+}
+
+int store_fold(struct store *st)
+{
+	return commit_lead(st, COMMIT_FOLD);
 }
 
 int commit_now(struct store *st)

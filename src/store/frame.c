@@ -15,7 +15,10 @@
 
 #define STEP_MIN ((UINT64_C(1) << 20) / PMFS_PAGE_SIZE)
 #define STEP_MAX ((UINT64_C(64) << 20) / PMFS_PAGE_SIZE)
-#define FREEING_MIN 256u
+#define FREEING_MIN 384u
+#define KEPT_LEFT 64u
+#define KEPT_WORK 32u /* one write to a reserved page, whatever is left of the freeing reserve */
+#define REMOVAL 100u /* kept for a removal (96 and their map nodes) from what changes may take */
 #define FREEING_MAX 16384u
 #define MAP_SLACK 48u
 #define TRIM_SLACK 256u /* so that a mount in use does not punch and back the same frames in turn */
@@ -42,6 +45,7 @@ struct frames {
 	int64_t period_ns;         /* when this period began */
 
 	uint64_t promised;
+	uint64_t kept, kept_paths; /* pages */
 	uint64_t taken[2]; /* by transactions; [open] as in pending */
 	uint64_t nodes;
 	uint64_t cursor;   /* next fit */
@@ -93,6 +97,19 @@ static uint64_t map_reserve(const struct frames *fr, uint64_t more)
 }
 
 /* How many frames must be backed and free so that n can be promised. */
+/* K, the pages' part: with the nodes of the page map that their copies may be in. */
+static uint64_t kept_pages(const struct frames *fr)
+{
+	return fr->kept + 2 * DIV_ROUND_UP(fr->kept, 255);
+}
+
+static uint64_t kept_all(const struct frames *fr)
+{
+	if (!fr->kept)
+		return 0;
+	return kept_pages(fr) + MIN(fr->kept_paths, 3 * fr->kept) + KEPT_WORK;
+}
+
 static uint64_t needed(const struct frames *fr, enum frame_class cls, uint64_t n)
 {
 	uint64_t need = fr->promised + n;
@@ -100,11 +117,18 @@ static uint64_t needed(const struct frames *fr, enum frame_class cls, uint64_t n
 	if (cls == FRAME_COMMIT)
 		return need;
 	need += map_reserve(fr, n);
-	if (cls == FRAME_NORMAL)
-		need += freeing_reserve(fr);
-	else if (cls == FRAME_FREEING)
-		need += freeing_reserve(fr) / 4;
-	return need;
+	switch (cls) {
+	case FRAME_NORMAL:
+		return need + freeing_reserve(fr) + kept_all(fr);
+	case FRAME_UPKEEP:
+		return need + freeing_reserve(fr) / 4 + REMOVAL + kept_all(fr);
+	case FRAME_KEPT:
+		return need + KEPT_LEFT;
+	case FRAME_FREEING:
+		return need + freeing_reserve(fr) / 4 + kept_pages(fr);
+	default:
+		return need + kept_pages(fr);
+	}
 }
 
 /* ------------------------------------------------------------------ more free frames */
@@ -291,6 +315,23 @@ int frames_reserve(struct frames *fr, enum frame_class cls, uint64_t n)
 	rc = refill(fr, cls, n);
 	mutex_unlock(&fr->grow);
 	return rc;
+}
+
+void frames_keep(struct frames *fr, int64_t pages, uint64_t paths)
+{
+	mutex_lock(&fr->lock);
+	assert(pages >= 0 || fr->kept >= (uint64_t)-pages);
+	fr->kept += (uint64_t)pages;
+	fr->kept_paths = fr->kept ? MIN(fr->kept_paths + paths, UINT32_MAX) : 0;
+	mutex_unlock(&fr->lock);
+}
+
+void frames_kept(const struct frames *fr, uint64_t *pages, uint64_t *paths)
+{
+	mutex_lock(lock_of(fr));
+	*pages = fr->kept;
+	*paths = fr->kept_paths;
+	mutex_unlock(lock_of(fr));
 }
 
 void frames_unreserve(struct frames *fr, uint64_t n)
@@ -729,6 +770,7 @@ void frames_stat(const struct frames *fr, struct frame_stats *out)
 		.pending = fr->pending[0].count + fr->pending[1].count,
 		.punched = fr->punched.count + fr->moving,
 		.promised = fr->promised,
+		.kept = kept_all(fr),
 		.shared = fr->shared,
 		.sharing = fr->sharing,
 		.total = fr->total,

@@ -22,8 +22,12 @@
  *   map reserve R      every node of the page map once more, those that the pages of promised and
  *                      lately taken frames may need, and 48 for the levels above and for the pages
  *                      that so far only deltas in the slot know
- *   freeing reserve F  limit / 64, at least 256, at most 16384: removing things needs a little
- *                      before it gives
+ *   freeing reserve F  limit / 64, at least 384, at most 16384: removing things needs a little
+ *                      before it gives, and changing things is part of cleaning up
+ *
+ *   kept frames K      one for each page that was reserved and has no frame yet (page.h: P5), and
+ *                      what the ways to them can take when a snapshot has to keep its own.  NORMAL
+ *                      and UPKEEP leave all of K alone, FREEING and RECLAIM the pages' part.
  *
  * Thread safe.  Lock ranks: LOCK_GROW (growing, backing, punching: calls of the host, not under
  * LOCK_FRAME), LOCK_FRAME.
@@ -38,6 +42,8 @@ struct frames;
 /* Who asks; each may use what the ones before it may, and more. */
 enum frame_class {
 	FRAME_NORMAL,  /* new data: leaves R + F alone */
+	FRAME_UPKEEP,  /* changing attributes and names: leaves R + F / 4 + 100 alone */
+	FRAME_KEPT,    /* writing to what was reserved: leaves R + 64 alone, nothing of K */
 	FRAME_FREEING, /* removing things, which first needs a little: leaves R + F / 4 alone */
 	FRAME_RECLAIM, /* giving back pages of the deleted, rollback of a promise: leaves R alone */
 	FRAME_COMMIT,  /* the commit itself: may use everything */
@@ -56,6 +62,7 @@ struct frame_stats {
 	uint64_t pending;  /* given up, not yet durable */
 	uint64_t punched;  /* given back to the host */
 	uint64_t promised; /* of the free ones */
+	uint64_t kept;	   /* likewise: K */
 	uint64_t shared;   /* frames that more than one page names */
 	uint64_t sharing;  /* pages on top of the first that name one of them */
 	uint64_t total;    /* frames that the region has so far */
@@ -84,11 +91,18 @@ void frames_free(struct frames *fr);
  * transactions were promised and may give back, could do (commit, which waits for both, and try
  * again), or the scan may find some (finish it, and try again); -ENOSPC: not even then; -EROFS;
  * -EIO.
- * The freeing reserve is at least 256 frames: a removal asks for up to 96, and must get them on a
- * full image.
+ * What the freeing reserve is for: on a full image a removal (FREEING) asks for up to 96 and must
+ * get them, also when changes (UPKEEP, up to 160) have taken what they may.
  */
 int frames_reserve(struct frames *fr, enum frame_class cls, uint64_t n);
 void frames_unreserve(struct frames *fr, uint64_t n);
+
+/*
+ * K: pages more or less that wait for their frame, and pages that lead to them (only ever more;
+ * without pages there are none, and never are they counted for more than 3 of each page).
+ */
+void frames_keep(struct frames *fr, int64_t pages, uint64_t paths);
+void frames_kept(const struct frames *fr, uint64_t *pages, uint64_t *paths);
 
 /* Take one of the n promised ones; count becomes 1.  Never fails within a promise. */
 pfn_t frames_take(struct frames *fr);

@@ -2,6 +2,7 @@
 #include "store/maptree.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -86,6 +87,36 @@ static int node_read(const struct maptree *mt, uint32_t level, uint64_t index, p
 	return 0;
 }
 
+static bool is_damage(int rc)
+{
+	return rc == -EBADMSG || rc == -EUCLEAN || rc == -EIO;
+}
+
+static const char *damage_name(int rc)
+{
+	return rc == -EBADMSG ? "does not match its checksum" :
+	       rc == -EUCLEAN ? "names frames that can't be" :
+				"can't be read from the image";
+}
+
+/* Salvage: parent (NULL: the tree itself) has no such child any more. */
+static void forget_node(struct maptree *mt, struct map_node *parent, uint32_t level, uint64_t index, int rc)
+{
+	char why[100];
+
+	if (parent) {
+		parent->pfn[index % PMFS_MAP_FANOUT] = PFN_NONE;
+		parent->checksum[index % PMFS_MAP_FANOUT] = 0;
+	} else {
+		mt->root = PFN_NONE;
+		mt->checksum = 0;
+		mt->height = 0;
+	}
+	snprintf(why, sizeof(why), "a node of the page map %s", damage_name(rc));
+	if (mt->lost)
+		mt->lost(mt->lost_arg, index << level_shift(level + 1), UINT64_C(1) << level_shift(level + 1), why);
+}
+
 static int inner_read(const struct maptree *mt, uint32_t level, uint64_t index, pfn_t pfn,
 		      uint64_t checksum, struct map_node **out)
 {
@@ -122,6 +153,10 @@ static int inner_get(struct maptree *mt, uint32_t level, uint64_t index, struct 
 		return 0;
 	if (!mt->top) {
 		rc = inner_read(mt, mt->height - 1, 0, mt->root, mt->checksum, &mt->top);
+		if (mt->salvage && is_damage(rc)) {
+			forget_node(mt, NULL, mt->height - 1, 0, rc);
+			return 0;
+		}
 		if (rc)
 			return rc;
 	}
@@ -135,6 +170,10 @@ static int inner_get(struct maptree *mt, uint32_t level, uint64_t index, struct 
 		if (!node->child[i]) {
 			rc = inner_read(mt, l - 1, child, node->pfn[i], node->checksum[i],
 					&node->child[i]);
+			if (mt->salvage && is_damage(rc)) {
+				forget_node(mt, node, l - 1, child, rc);
+				return 0;
+			}
 			if (rc)
 				return rc;
 		}
@@ -175,25 +214,54 @@ int maptree_node(struct maptree *mt, uint32_t level, uint64_t index, pfn_t *out)
 	return locate(mt, level, index, out, &checksum);
 }
 
-/* M2 for the entries of a leaf. */
+/* M2 for an entry of a leaf. */
+static bool entry_valid(const struct maptree *mt, vpn_t vpn, const struct pmfs_map_entry *entry)
+{
+	const uint64_t where = le64_get(entry->where);
+	const pfn_t pfn = where & PMFS_MAP_PFN_MASK;
+
+	if (!(where >> PMFS_MAP_PFN_BITS))
+		return !where && !le64_get(entry->hash);
+	if (vpn == VPN_NONE || vpn >= mt->vpn_limit)
+		return false;
+	if (pfn != PFN_NONE)
+		return pfn_in_range(mt, pfn);
+	return !le64_get(entry->hash) || le64_get(entry->hash) == PMFS_HASH_KEPT;
+}
+
 static int leaf_check(const struct maptree *mt, uint64_t index, const struct pmfs_map_entry *entry)
 {
-	for (unsigned int i = 0; i < PMFS_MAP_FANOUT; i++) {
-		const uint64_t where = le64_get(entry[i].where);
-		const pfn_t pfn = where & PMFS_MAP_PFN_MASK;
-		const vpn_t vpn = (index << PMFS_MAP_SHIFT) + i;
-		const bool is_free = (where >> PMFS_MAP_PFN_BITS) == 0;
-
-		if (is_free && (where || le64_get(entry[i].hash)))
+	for (unsigned int i = 0; i < PMFS_MAP_FANOUT; i++)
+		if (!entry_valid(mt, (index << PMFS_MAP_SHIFT) + i, &entry[i]))
 			return -EUCLEAN;
-		if (!is_free && (vpn == VPN_NONE || vpn >= mt->vpn_limit))
-			return -EUCLEAN;
-		if (pfn != PFN_NONE && !pfn_in_range(mt, pfn))
-			return -EUCLEAN;
-		if (pfn == PFN_NONE && le64_get(entry[i].hash))
-			return -EUCLEAN;
-	}
 	return 0;
+}
+
+/* Salvage: forget the entries of a leaf that can't be. */
+static void leaf_mend(struct maptree *mt, uint64_t index, struct pmfs_map_entry *entry)
+{
+	for (unsigned int i = 0; i < PMFS_MAP_FANOUT; i++) {
+		const vpn_t vpn = (index << PMFS_MAP_SHIFT) + i;
+
+		if (entry_valid(mt, vpn, &entry[i]))
+			continue;
+		memset(&entry[i], 0, sizeof(entry[i]));
+		if (mt->lost)
+			mt->lost(mt->lost_arg, vpn, 1, "its entry in the page map can't be");
+	}
+}
+
+/* Salvage: a leaf that can't be read. */
+static int leaf_forget(struct maptree *mt, uint64_t index, int error)
+{
+	struct map_node *parent = NULL;
+	int rc = 0;
+
+	if (mt->height > 1)
+		rc = inner_get(mt, 1, index >> PMFS_MAP_SHIFT, &parent);
+	if (!rc)
+		forget_node(mt, parent, 0, index, error);
+	return rc;
 }
 
 int maptree_read_leaf(struct maptree *mt, uint64_t index,
@@ -212,9 +280,32 @@ int maptree_read_leaf(struct maptree *mt, uint64_t index,
 		return 0;
 	}
 	rc = node_read(mt, 0, index, pfn, checksum, out);
+	if (mt->salvage && is_damage(rc)) {
+		memset(out, 0, PMFS_PAGE_SIZE);
+		return leaf_forget(mt, index, rc);
+	}
 	if (rc)
 		return rc;
+	if (mt->salvage)
+		leaf_mend(mt, index, out);
 	rc = leaf_check(mt, index, out);
+	return rc ? rc : 1;
+}
+
+int maptree_verify(struct maptree *mt, uint32_t level, uint64_t index)
+{
+	struct pmfs_map_entry node[PMFS_MAP_FANOUT];
+	uint64_t checksum;
+	pfn_t pfn;
+	int rc;
+
+	mutex_assert_held(mt->lock);
+	rc = locate(mt, level, index, &pfn, &checksum);
+	if (rc || pfn == PFN_NONE)
+		return rc;
+	rc = node_read(mt, level, index, pfn, checksum, node);
+	if (!rc && level == 0)
+		rc = leaf_check(mt, index, node);
 	return rc ? rc : 1;
 }
 

@@ -34,6 +34,14 @@ struct maptree {
 	uint64_t checksum;
 	uint32_t height;
 	struct map_node *top; /* NULL: not read yet, or height below 2 */
+	/*
+	 * For repair: a node that can't be used is forgotten, as if it had never been, instead of
+	 * being an error, and so is an entry of a leaf that can't be.  lost() hears of the pages;
+	 * it may be NULL.
+	 */
+	bool salvage;
+	void (*lost)(void *arg, vpn_t first, uint64_t pages, const char *why);
+	void *lost_arg;
 };
 
 /* One node that a commit has written anew; pfn PFN_NONE: it has become empty and is gone. */
@@ -70,6 +78,12 @@ int maptree_read_leaf(struct maptree *mt, uint64_t index,
  * The frame of a node of any level, PFN_NONE: there is none.  Errors of the nodes above it.
  */
 int maptree_node(struct maptree *mt, uint32_t level, uint64_t index, pfn_t *out);
+
+/*
+ * Read a node once more from the image and compare it with its checksum.  1: it is good; 0: there
+ * is none; -EBADMSG, -EUCLEAN, -EIO; errors of the nodes above it.
+ */
+int maptree_verify(struct maptree *mt, uint32_t level, uint64_t index);
 
 /*
  * Write the nodes that n changed entries (sorted, one per page) change, with frames of the map

@@ -70,6 +70,7 @@ static int page_check(struct store *st, struct map_leaf *leaf, vpn_t vpn, pfn_t 
 	if (rc) {
 		log_limited(LOG_LEVEL_ERR, "page.read", "page %llu: frame %llu can't be read",
 			    (unsigned long long)vpn, (unsigned long long)*pfn);
+		store_note_bad(st, vpn);
 		return rc;
 	}
 	atomic_fetch_add_explicit(&st->verified, 1, memory_order_relaxed);
@@ -78,6 +79,7 @@ static int page_check(struct store *st, struct map_leaf *leaf, vpn_t vpn, pfn_t 
 		log_limited(LOG_LEVEL_ERR, "page.hash",
 			    "page %llu: the contents of frame %llu do not match their hash",
 			    (unsigned long long)vpn, (unsigned long long)*pfn);
+		store_note_bad(st, vpn);
 		return -EBADMSG;
 	}
 	mutex_lock(lock);
@@ -253,6 +255,64 @@ int page_new_run(struct txn *tx, const void *contents, uint64_t n, vpn_t *out, u
 	return rc;
 }
 
+int page_new_kept(struct txn *tx, vpn_t *out)
+{
+	struct store *st = tx->st;
+	uint64_t kept, paths;
+	struct map_leaf *leaf;
+	int rc;
+
+	frames_kept(st->fr, &kept, &paths);
+	if (!tx->promised || kept >= UINT32_MAX)
+		return -ENOSPC;
+	rc = pagemap_add(&st->pm, PFN_NONE, out);
+	if (!rc)
+		rc = pagemap_leaf(&st->pm, *out, &leaf);
+	if (rc)
+		return rc;
+	mutex_lock(pagemap_leaf_lock(&st->pm, leaf));
+	pagemap_set_kept(&st->pm, leaf, slot_of(*out), true);
+	mutex_unlock(pagemap_leaf_lock(&st->pm, leaf));
+	/* In this order: between the two it is counted twice, never not at all. */
+	tx->promised--;
+	frames_unreserve(st->fr, 1);
+	return 0;
+}
+
+void page_keep_paths(struct txn *tx, uint64_t pages)
+{
+	frames_keep(tx->st->fr, 0, pages);
+}
+
+int page_unkeep(struct txn *tx, vpn_t vpn)
+{
+	struct pagemap *pm = &tx->st->pm;
+	struct map_leaf *leaf;
+	int rc;
+
+	rc = pagemap_leaf(pm, vpn, &leaf);
+	if (rc)
+		return rc;
+	mutex_lock(pagemap_leaf_lock(pm, leaf));
+	pagemap_set_kept(pm, leaf, slot_of(vpn), false);
+	mutex_unlock(pagemap_leaf_lock(pm, leaf));
+	return 0;
+}
+
+int page_is_kept(struct store *st, vpn_t vpn)
+{
+	struct map_leaf *leaf;
+	int rc;
+
+	rc = pagemap_leaf(&st->pm, vpn, &leaf);
+	if (rc)
+		return rc;
+	mutex_lock(pagemap_leaf_lock(&st->pm, leaf));
+	rc = pagemap_is_kept(leaf, slot_of(vpn));
+	mutex_unlock(pagemap_leaf_lock(&st->pm, leaf));
+	return rc;
+}
+
 int page_copy(struct txn *tx, vpn_t from, vpn_t *out)
 {
 	uint8_t buf[PMFS_PAGE_SIZE];
@@ -311,18 +371,12 @@ static int write_in_place(struct txn *tx, struct map_leaf *leaf, vpn_t vpn, size
 	return rc ? store_fail(tx->st, "writing a page", rc) : 0;
 }
 
-int page_write(struct txn *tx, vpn_t vpn, size_t off, const void *buf, size_t len)
+static int write_page(struct txn *tx, struct map_leaf *leaf, vpn_t vpn, size_t off, const void *buf,
+		      size_t len)
 {
 	struct store *st = tx->st;
-	struct map_leaf *leaf;
 	int rc;
 
-	assert(off <= PMFS_PAGE_SIZE && len <= PMFS_PAGE_SIZE - off);
-	rc = pagemap_leaf(&st->pm, vpn, &leaf);
-	if (rc)
-		return rc;
-	if (where_refs(where_of(leaf, slot_of(vpn))) != 1)
-		return -EUCLEAN;
 	if (!len)
 		return 0;
 	/* A born page stays born until the transaction ends, and nobody merges one: no lock. */
@@ -334,6 +388,57 @@ int page_write(struct txn *tx, vpn_t vpn, size_t off, const void *buf, size_t le
 	else
 		rc = write_moved(tx, leaf, vpn, off, buf, len);
 	mutex_unlock(page_lock(st, vpn));
+	return rc;
+}
+
+int page_write(struct txn *tx, vpn_t vpn, size_t off, const void *buf, size_t len)
+{
+	struct map_leaf *leaf;
+	int rc;
+
+	assert(off <= PMFS_PAGE_SIZE && len <= PMFS_PAGE_SIZE - off);
+	rc = pagemap_leaf(&tx->st->pm, vpn, &leaf);
+	if (rc)
+		return rc;
+	if (where_refs(where_of(leaf, slot_of(vpn))) != 1)
+		return -EUCLEAN;
+	return write_page(tx, leaf, vpn, off, buf, len);
+}
+
+int page_mend(struct txn *tx, vpn_t vpn, const void *contents)
+{
+	struct map_leaf *leaf;
+	int rc;
+
+	rc = pagemap_leaf(&tx->st->pm, vpn, &leaf);
+	if (rc)
+		return rc;
+	if (!where_refs(where_of(leaf, slot_of(vpn))))
+		return -EUCLEAN;
+	return write_page(tx, leaf, vpn, 0, contents, PMFS_PAGE_SIZE);
+}
+
+int page_recount(struct txn *tx, vpn_t vpn, uint64_t refs)
+{
+	struct pagemap *pm = &tx->st->pm;
+	struct map_leaf *leaf;
+	uint64_t before;
+	int rc;
+
+	if (refs > PMFS_MAP_REFS_MAX)
+		return -EMLINK;
+	rc = pagemap_leaf(pm, vpn, &leaf);
+	if (rc)
+		return rc;
+	mutex_lock(pagemap_leaf_lock(pm, leaf));
+	before = where_refs(where_of(leaf, slot_of(vpn)));
+	if (!before)
+		rc = -EUCLEAN;
+	else if (!refs)
+		pagemap_remove(pm, leaf, slot_of(vpn));
+	else if (refs != before)
+		pagemap_set_refs(pm, leaf, slot_of(vpn), refs);
+	mutex_unlock(pagemap_leaf_lock(pm, leaf));
 	return rc;
 }
 
@@ -418,6 +523,14 @@ int page_info(struct store *st, vpn_t vpn, struct page_info *out)
 	info_locked(leaf, slot_of(vpn), out);
 	mutex_unlock(pagemap_leaf_lock(&st->pm, leaf));
 	return out->refs ? 0 : -EUCLEAN;
+}
+
+bool page_frame_shared(struct store *st, vpn_t vpn)
+{
+	struct page_info info;
+
+	return !page_info(st, vpn, &info) && info.pfn != PFN_NONE &&
+	       frames_count(st->fr, info.pfn) > 1;
 }
 
 /* Both locks, or the one that they are. */

@@ -14,6 +14,9 @@
  *       that points to it changes.
  *   P4  A page whose frame came from the image is hashed before its contents are used for the first
  *       time.
+ *   P5  A kept page is a hole for which a frame is set aside until it is written (frame.h: K), in
+ *       this tree or, when others share it, in the first that writes there.  The promise is
+ *       durable.
  *
  * Thread safe as far as P2: two threads may write different bytes of one page; who writes the same
  * bytes, or writes while another drops the last reference, has a lock of his own.  Lock ranks:
@@ -35,6 +38,18 @@ int page_new(struct txn *tx, const void *contents, vpn_t *out);
  * *made: how many there are, also after an error; out[] has room for n.
  */
 int page_new_run(struct txn *tx, const void *contents, uint64_t n, vpn_t *out, uint64_t *made);
+
+/*
+ * A new kept page (P5), count 1: takes one frame of the promise, and keeps it.  -ENOSPC: there are
+ * 2^32 of them.
+ */
+int page_new_kept(struct txn *tx, vpn_t *out);
+/* Pages more that lead to kept ones, which a snapshot may force to be copied: frames for them. */
+void page_keep_paths(struct txn *tx, uint64_t pages);
+/* A writer has replaced this shared page in his tree: what was kept for it is used. */
+int page_unkeep(struct txn *tx, vpn_t vpn);
+/* 1, 0, error. */
+int page_is_kept(struct store *st, vpn_t vpn);
 
 /* A new page with the contents of another, count 1.  For P2. */
 int page_copy(struct txn *tx, vpn_t from, vpn_t *out);
@@ -66,6 +81,16 @@ int page_ref(struct txn *tx, vpn_t vpn);
 int page_unref(struct txn *tx, vpn_t vpn, uint64_t *left);
 /* The count; 0: no such page.  Exact while the caller's locks keep others from changing it. */
 int page_refs(struct store *st, vpn_t vpn, uint64_t *refs);
+
+/* Does another page name its frame, too (page_merge())? */
+bool page_frame_shared(struct store *st, vpn_t vpn);
+/*
+ * For repair.  The first gives a page new contents for all who point at it, whatever its count (so
+ * P2 does not hold); the second sets the count to what a walk has found, 0: the page goes.
+ * -EUCLEAN: no such page.
+ */
+int page_mend(struct txn *tx, vpn_t vpn, const void *contents);
+int page_recount(struct txn *tx, vpn_t vpn, uint64_t refs);
 
 /* What a page is made of, for info, dedup and checks. */
 struct page_info {

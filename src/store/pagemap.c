@@ -74,6 +74,7 @@ void pagemap_destroy(struct pagemap *pm)
 	}
 	free(pm->chunk);
 	free(pm->acc);
+	free(pm->lost);
 	maptree_destroy(&pm->tree);
 	for (unsigned int i = 0; i < PAGEMAP_STRIPES; i++)
 		mutex_destroy(&pm->stripe[i]);
@@ -371,11 +372,29 @@ int pagemap_add(struct pagemap *pm, pfn_t pfn, vpn_t *out)
 	return 0;
 }
 
+bool pagemap_is_kept(const struct map_leaf *leaf, unsigned int i)
+{
+	const uint64_t where = where_get(leaf, i);
+
+	return where_refs(where) && where_pfn(where) == PFN_NONE && leaf->hash[i] == PMFS_HASH_KEPT;
+}
+
+void pagemap_set_kept(struct pagemap *pm, struct map_leaf *leaf, unsigned int i, bool kept)
+{
+	mutex_assert_held(pagemap_leaf_lock(pm, leaf));
+	if (where_pfn(where_get(leaf, i)) != PFN_NONE || kept == pagemap_is_kept(leaf, i))
+		return;
+	leaf->hash[i] = kept ? PMFS_HASH_KEPT : 0;
+	mark_changed(pm, leaf, i);
+	frames_keep(pm->fr, kept ? 1 : -1, 0);
+}
+
 void pagemap_set_frame(struct pagemap *pm, struct map_leaf *leaf, unsigned int i, pfn_t pfn)
 {
 	const uint64_t old = where_get(leaf, i);
 
 	mutex_assert_held(pagemap_leaf_lock(pm, leaf));
+	pagemap_set_kept(pm, leaf, i, false);
 	where_set(leaf, i, where_make(pfn, where_refs(old)));
 	mark_born(pm, leaf, i);
 	mark_changed(pm, leaf, i);
@@ -412,6 +431,7 @@ void pagemap_remove(struct pagemap *pm, struct map_leaf *leaf, unsigned int i)
 	const uint64_t old = where_get(leaf, i);
 
 	mutex_assert_held(pagemap_leaf_lock(pm, leaf));
+	pagemap_set_kept(pm, leaf, i, false);
 	where_set(leaf, i, 0);
 	leaf->hash[i] = 0;
 	bit_clear(leaf->nohash, i);
@@ -423,7 +443,7 @@ void pagemap_remove(struct pagemap *pm, struct map_leaf *leaf, unsigned int i)
 	count_page(pm, leaf, -1, where_pfn(old) == PFN_NONE ? -1 : 0);
 	if (where_pfn(old) != PFN_NONE)
 		frames_drop(pm->fr, where_pfn(old), pagemap_counted(pm, leaf, where_pfn(old)));
-	if (leaf->counted)
+	if (leaf->counted && !pm->salvage)
 		vpn_give_back(pm, leaf->index);
 }
 
@@ -457,6 +477,37 @@ int pagemap_peek(struct pagemap *pm, uint64_t index, struct pagemap_copy *out)
 		out->verified[w] = atomic_load(&leaf->verified[w]);
 	mutex_unlock(pagemap_leaf_lock(pm, leaf));
 	return 1;
+}
+
+int pagemap_verify(struct pagemap *pm, uint64_t index, uint32_t *level)
+{
+	int good = 0;
+	int rc = 0;
+
+	mutex_lock(&pm->map_lock);
+	for (*level = 0; *level < pm->tree.height; ++*level) {
+		if (index & ((UINT64_C(1) << (PMFS_MAP_SHIFT * *level)) - 1))
+			break;
+		rc = maptree_verify(&pm->tree, *level, index >> (PMFS_MAP_SHIFT * *level));
+		if (rc < 0)
+			break;
+		good += rc;
+	}
+	mutex_unlock(&pm->map_lock);
+	return rc < 0 ? rc : good;
+}
+
+void pagemap_distrust(struct pagemap *pm, vpn_t vpn, pfn_t pfn)
+{
+	struct map_leaf *leaf = leaf_in_memory(pm, vpn >> PMFS_MAP_SHIFT);
+	const unsigned int i = vpn & LEAF_MASK;
+
+	if (!leaf)
+		return;
+	mutex_lock(pagemap_leaf_lock(pm, leaf));
+	if (where_pfn(where_get(leaf, i)) == pfn && !bit_test(leaf->nohash, i))
+		abit_clear(leaf->verified, i);
+	mutex_unlock(pagemap_leaf_lock(pm, leaf));
 }
 
 /* ------------------------------------------------------------------ commit */
@@ -676,7 +727,7 @@ static int scan_leaf(struct pagemap *pm, uint64_t index)
 	if (leaf)
 		leaf->counted = true;
 	mutex_lock(&pm->vpn_lock);
-	free_set(pm, index, nfree);
+	free_set(pm, index, pm->salvage ? 0 : nfree);
 	mutex_unlock(&pm->vpn_lock);
 	atomic_store(&pm->scan_next, index + 1);
 	if (leaf)
@@ -714,4 +765,61 @@ int pagemap_scan(struct pagemap *pm, uint64_t max)
 		}
 	}
 	return 0;
+}
+
+/* ------------------------------------------------------------------ repair */
+
+/* From the tree, with map_lock held. */
+static void note_lost(void *arg, vpn_t first, uint64_t count, const char *why)
+{
+	struct pagemap *pm = arg;
+	vpn_t *more;
+
+	pm->lost_said(pm->lost_arg, first, count, why);
+	if (!(pm->lost_count & (pm->lost_count - 1))) {
+		more = realloc(pm->lost, MAX(pm->lost_count * 2, 1) * sizeof(*more));
+		if (!more) {
+			pm->lost_failed = true;
+			return;
+		}
+		pm->lost = more;
+	}
+	/* One entry of it is enough to have it written; page 0 is none. */
+	pm->lost[pm->lost_count++] = MAX(first, 1);
+}
+
+void pagemap_salvage(struct pagemap *pm,
+		     void (*said)(void *arg, vpn_t first, uint64_t pages, const char *why), void *arg)
+{
+	pm->salvage = true;
+	pm->lost_said = said;
+	pm->lost_arg = arg;
+	pm->tree.salvage = true;
+	pm->tree.lost = note_lost;
+	pm->tree.lost_arg = pm;
+}
+
+int pagemap_salvaged(struct pagemap *pm)
+{
+	int rc = 0;
+
+	/* Everything has been read once. */
+	mutex_lock(&pm->map_lock);
+	pm->tree.lost = NULL;
+	mutex_unlock(&pm->map_lock);
+	if (pm->lost_failed)
+		return -ENOMEM;
+	for (uint64_t i = 0; i < pm->lost_count && !rc; i++) {
+		struct map_leaf *leaf;
+
+		if (pm->lost[i] >= atomic_load(&pm->vpn_limit))
+			continue;
+		rc = leaf_get(pm, pm->lost[i] >> PMFS_MAP_SHIFT, &leaf);
+		if (rc)
+			break;
+		mutex_lock(pagemap_leaf_lock(pm, leaf));
+		mark_changed(pm, leaf, pm->lost[i] & LEAF_MASK);
+		mutex_unlock(pagemap_leaf_lock(pm, leaf));
+	}
+	return rc;
 }

@@ -17,8 +17,8 @@
  *   G3  born: the page got its frame in the open generation.  The bit is set after `where`, so that
  *       who sees it sees the new frame, too; it goes when the generation closes, between
  *       transactions.
- *   G4  verified: contents that are read through `where` need no check.  Set after `where`; never
- *       taken back, since whatever comes later was written by us.
+ *   G4  verified: contents that are read through `where` need no check.  Set after `where`.  Taken
+ *       back only when the contents of a known hash were found not to match it (scrub).
  *   G5  nohash: `hash` is not that of the contents, because the commit that writes it has not
  *       succeeded yet.
  *   G6  Pages are free when their count is 0.  free[leaf] says how many free pages of a leaf nobody
@@ -81,6 +81,14 @@ struct pagemap {
 	_Atomic(struct map_leaf *) changed_leaves;
 	_Atomic uint64_t changed; /* pages in the open generation's list */
 	_Atomic uint64_t born;	  /* of these with a new frame */
+	/* Repair: no page number of before is given out, so that what points at a lost page finds nothing. */
+	bool salvage;	   /* set before anybody else has it */
+	vpn_t *lost;	   /* entries that have to go into the next commit; guarded by map_lock */
+	uint64_t lost_count;
+	bool lost_failed; /* no memory for that list */
+	void (*lost_said)(void *arg, vpn_t first, uint64_t pages, const char *why);
+	void *lost_arg;
+
 	_Atomic uint64_t pages;	  /* with a count, as far as the scan has come */
 	_Atomic uint64_t holes;
 };
@@ -112,13 +120,16 @@ struct mutex *pagemap_leaf_lock(struct pagemap *pm, const struct map_leaf *leaf)
 /* A page with count 1 in that frame, born; PFN_NONE: a hole. */
 int pagemap_add(struct pagemap *pm, pfn_t pfn, vpn_t *out);
 
-/* These four want the leaf's lock and a transaction. */
+/* These five want the leaf's lock and a transaction. */
 
 /* New contents, written by us. */
 void pagemap_set_frame(struct pagemap *pm, struct map_leaf *leaf, unsigned int i, pfn_t pfn);
 /* The same contents elsewhere. */
 void pagemap_set_merged(struct pagemap *pm, struct map_leaf *leaf, unsigned int i, pfn_t pfn,
 			uint64_t hash);
+/* A hole has a frame kept for it (page.h: P5), or none any more; no hole: nothing. */
+void pagemap_set_kept(struct pagemap *pm, struct map_leaf *leaf, unsigned int i, bool kept);
+bool pagemap_is_kept(const struct map_leaf *leaf, unsigned int i);
 /* refs is not 0. */
 void pagemap_set_refs(struct pagemap *pm, struct map_leaf *leaf, unsigned int i, uint64_t refs);
 void pagemap_remove(struct pagemap *pm, struct map_leaf *leaf, unsigned int i);
@@ -134,6 +145,14 @@ struct pagemap_copy {
 };
 /* Copy a leaf without keeping it in memory.  1; 0: it was never used; errors of pagemap_leaf(). */
 int pagemap_peek(struct pagemap *pm, uint64_t index, struct pagemap_copy *out);
+
+/*
+ * Read the nodes that begin at a leaf once more from the image, from the leaf up.  Returns how many
+ * are good, or the error of the first that is not, whose level is then in *level.
+ */
+int pagemap_verify(struct pagemap *pm, uint64_t index, uint32_t *level);
+/* The frame of a page turned out not to hold what its hash says: check it whenever it is read. */
+void pagemap_distrust(struct pagemap *pm, vpn_t vpn, pfn_t pfn);
 
 /*
  * Take the changes of the generation that closes, sorted; NEW marks those with a new frame, whose
@@ -160,6 +179,15 @@ void pagemap_set_tree(struct pagemap *pm, const struct maptree_update *up);
  * which leave it undone.
  */
 int pagemap_scan(struct pagemap *pm, uint64_t max);
+
+/*
+ * For repair, before anything else is done with it: have damaged nodes and entries forgotten, which
+ * pagemap_scan() over all of it does, telling said() of each.
+ */
+void pagemap_salvage(struct pagemap *pm,
+		     void (*said)(void *arg, vpn_t first, uint64_t pages, const char *why), void *arg);
+/* After the scan: let the next commit that writes the tree leave out what was forgotten.  In a transaction. */
+int pagemap_salvaged(struct pagemap *pm);
 
 /* Frames that the map could need anew in one commit: for frames_set_map_nodes(). */
 uint64_t pagemap_frames(const struct pagemap *pm);

@@ -138,14 +138,14 @@ static int slot_proven(struct region *rg, const struct super_slot *slot, vpn_t *
 	return 0;
 }
 
-static int pick_slot(struct region *rg, struct super_slots *slots, unsigned *pick,
+static int pick_slot(struct region *rg, struct super_slots *slots, bool older, unsigned *pick,
 		     struct store_error *err)
 {
 	int first = 0;
 
 	if (slots->damage[0])
 		log_warn("%s", slots->damage);
-	for (unsigned i = 0; i < slots->count; i++) {
+	for (unsigned i = older && slots->count > 1; i < slots->count; i++) {
 		vpn_t bad = VPN_NONE;
 		int rc = slot_proven(rg, &slots->slot[i], &bad);
 
@@ -220,7 +220,7 @@ static int open_image(struct store *st, const struct store_config *cfg, struct s
 	rc = super_load(st->rg, &slots, err);
 	if (rc)
 		return rc;
-	rc = pick_slot(st->rg, &slots, &pick, err);
+	rc = pick_slot(st->rg, &slots, cfg->older, &pick, err);
 	if (!rc) {
 		*slot = slots.slot[pick];
 		slots.slot[pick].deltas = NULL;
@@ -238,6 +238,8 @@ static int open_image(struct store *st, const struct store_config *cfg, struct s
 	}
 	if (cfg->read_only)
 		return 0;
+	/* The newest slot has to be overwritten, or it would be the one to be found again. */
+	st->root_changed = st->root_changed || cfg->older;
 	rc = region_set_limit(st->rg, slot->super.limit_frames);
 	if (rc)
 		return fail(err, rc, "can't use %s up to its size: %s", cfg->path, strerror(-rc));
@@ -274,6 +276,7 @@ static void locks_init(struct store *st)
 	mutex_init(&st->root_lock, LOCK_LEAF);
 	mutex_init(&st->commit_lock, LOCK_COMMIT);
 	mutex_init(&st->keeper_lock, LOCK_LEAF);
+	mutex_init(&st->bad_lock, LOCK_LEAF);
 	cond_init(&st->commit_done);
 	cond_init(&st->keeper_wake);
 	readers_init(&st->readers);
@@ -290,6 +293,7 @@ static void store_free(struct store *st)
 	readers_destroy(&st->readers);
 	cond_destroy(&st->keeper_wake);
 	cond_destroy(&st->commit_done);
+	mutex_destroy(&st->bad_lock);
 	mutex_destroy(&st->keeper_lock);
 	mutex_destroy(&st->commit_lock);
 	mutex_destroy(&st->root_lock);
@@ -313,6 +317,7 @@ static int open_maps(struct store *st, struct super_slot *slot, struct store_err
 	if (rc)
 		return fail(err, rc, "the image is shorter than it says, or memory is short: %s",
 			    strerror(-rc));
+	frames_keep(st->fr, slot->super.kept, slot->super.kept_paths);
 	rc = pagemap_init(&st->pm, st->rg, st->fr, &slot->super, slot->deltas, slot->delta_count);
 	if (rc)
 		return fail(err, rc, "%s", strerror(-rc));
@@ -321,6 +326,27 @@ static int open_maps(struct store *st, struct super_slot *slot, struct store_err
 	if (st->pm.old_leaves == 0)
 		(void)store_scan(st, 1);
 	return 0;
+}
+
+/* Read the whole page map, and have the next commit leave out what could not be. */
+static int salvage(struct store *st, const struct store_config *cfg, struct store_error *err)
+{
+	struct txn tx;
+	int rc;
+
+	pagemap_salvage(&st->pm, cfg->lost, cfg->lost_arg);
+	do {
+		rc = store_scan(st, SCAN_STEP);
+	} while (!rc);
+	rc = MIN(rc, 0);
+	if (!rc && !st->read_only) {
+		rc = txn_begin(st, &tx, FRAME_RECLAIM, 0);
+		if (!rc) {
+			rc = pagemap_salvaged(&st->pm);
+			txn_end(&tx);
+		}
+	}
+	return rc ? fail(err, rc, "the page map can't be read: %s", strerror(-rc)) : 0;
 }
 
 int store_open(struct store **out, const struct store_config *cfg, struct store_error *err)
@@ -345,6 +371,8 @@ int store_open(struct store **out, const struct store_config *cfg, struct store_
 	if (!rc)
 		rc = open_maps(st, &slot, err);
 	free(slot.deltas);
+	if (!rc && cfg->lost)
+		rc = salvage(st, cfg, err);
 	if (!rc && cfg->background) {
 		rc = thread_start(&st->keeper, "pmfs-keeper", keeper_main, st);
 		if (rc)
@@ -499,6 +527,9 @@ void store_stat(struct store *st, struct store_stats *out)
 	out->commit_ns_max = atomic_load(&st->commit_ns_max);
 	out->verified = atomic_load(&st->verified);
 	out->bad_pages = atomic_load(&st->bad_pages);
+	mutex_lock(&st->bad_lock);
+	out->damaged_pages = st->n_bad + st->bad_more;
+	mutex_unlock(&st->bad_lock);
 	out->host_bytes = region_host_bytes(st->rg);
 	out->zero_merged = atomic_load(&st->zero_merged);
 	out->merged = atomic_load(&st->merged);
@@ -548,6 +579,7 @@ struct check {
 	bool data;
 	void (*bad)(void *arg, const char *what);
 	void *arg;
+	uint64_t kept;	  /* pages that have a frame kept for them */
 };
 
 static void report(struct check *ck, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -607,7 +639,9 @@ static void check_entry(struct check *ck, vpn_t vpn, const struct page_info *in)
 	if (vpn == VPN_NONE || vpn >= store_vpn_limit(ck->st))
 		report(ck, "page %llu is in use, but no possible page", (unsigned long long)vpn);
 	if (in->pfn == PFN_NONE) {
-		if (in->hash)
+		if (in->hash == PMFS_HASH_KEPT)
+			ck->kept++;
+		else if (in->hash)
 			report(ck, "page %llu is a hole with a hash", (unsigned long long)vpn);
 		return;
 	}
@@ -648,7 +682,12 @@ static void check_leaves(struct check *ck)
 static void check_frames(struct check *ck)
 {
 	pfn_t bad = PFN_NONE;
+	uint64_t kept, paths;
 
+	frames_kept(ck->st->fr, &kept, &paths);
+	if (!ck->found && kept != ck->kept)
+		report(ck, "%llu pages are reserved, but frames are kept for %llu",
+		       (unsigned long long)ck->kept, (unsigned long long)kept);
 	if (ck->found || !frames_scanned(ck->st->fr))
 		return;
 	if (frames_check(ck->st->fr, ck->counts, ck->frames, &bad))

@@ -25,7 +25,8 @@ struct store_config {
 	uint64_t limit_bytes; /* RAM: size; image: 0 keeps what the image says */
 	bool read_only;
 	unsigned commit_ms; /* timer, 0: none (tests) */
-	/* Run the keeper thread: timer, scan, trim.  Without it call store_scan() and store_trim(). */
+	/* Run the keeper thread: timer, scan, trim.  Without it call store_scan() and store_trim().
+	 */
 	bool background;
 	/*
 	 * Called when space runs out, without locks, before a commit is tried: give back what is
@@ -33,6 +34,15 @@ struct store_config {
 	 */
 	void (*relief)(void *arg);
 	void *relief_arg;
+	/*
+	 * Repair: what is damaged in the page map is forgotten and told to lost(), which may be
+	 * NULL for an ordinary open: pages from `first` on, of which some were in use.  Then
+	 * everything is scanned when it returns, and store_fold() makes that durable.  older: use
+	 * the older slot where there are two.
+	 */
+	void (*lost)(void *arg, vpn_t first, uint64_t pages, const char *why);
+	void *lost_arg;
+	bool older;
 };
 
 /* What was wrong with an image, in words for a person. */
@@ -67,6 +77,8 @@ void store_abandon(struct store *st);
 bool store_read_only(const struct store *st);
 bool store_is_ram(const struct store *st);
 int store_error(const struct store *st); /* the poison, 0: none */
+/* What failed first, in words; "" without a poison.  Returns buf. */
+const char *store_why(struct store *st, char *buf, size_t len);
 const uint8_t *store_uuid(const struct store *st);
 const char *store_label(const struct store *st);
 uint64_t store_created_ns(const struct store *st);
@@ -101,6 +113,9 @@ int commit_now(struct store *st);
 int commit_with(struct store *st, enum frame_class cls, uint64_t frames,
 		int (*at_close)(struct txn *tx, void *arg), void *arg);
 
+/* A commit that writes the page map's tree, however little has changed. */
+int store_fold(struct store *st);
+
 /*
  * The pass that derives what is free after opening; max_leaves at a time; 1: done, 0: more, error.
  * The keeper thread does it.
@@ -119,7 +134,8 @@ struct store_stats {
 	uint64_t dirty_pages; /* written in the open generation */
 	uint64_t commits, commits_small, flushes, written_bytes;
 	uint64_t commit_ns_last, commit_ns_max;
-	uint64_t verified, bad_pages; /* hashes checked, and how many did not match */
+	uint64_t verified, bad_pages; /* hashes checked, and how often one did not match */
+	uint64_t damaged_pages;	      /* found damaged since store_bad_forget(), each once */
 	uint64_t host_bytes;
 	uint64_t zero_merged, merged; /* by page_merge(), since the mount */
 };
@@ -133,6 +149,30 @@ void store_stat(struct store *st, struct store_stats *out);
 int store_each_page(struct store *st, vpn_t from, vpn_t to,
 		    int (*fn)(void *arg, vpn_t vpn, const struct page_info *info), void *arg);
 vpn_t store_vpn_limit(const struct store *st);
+
+/*
+ * Compare what stands in the image with the page map, whatever was verified before: the nodes of
+ * the map that begin at the leaf of `vpn`, and its pages from `vpn` on, up to `most` of them that
+ * have a hash.  A page that does not match is found damaged (store_bad_take) and is an error to
+ * whoever reads it.  Returns the first page that was not looked at; store_vpn_limit() or more: all
+ * were. The page map's own damage is in *out, and no error.
+ */
+struct store_verified {
+	uint64_t pages, nodes;	       /* compared */
+	uint64_t bad_pages, bad_nodes; /* of these, or unreadable */
+	uint64_t dirty;		       /* not compared: written since the last commit */
+};
+vpn_t store_verify(struct store *st, vpn_t vpn, unsigned most, struct store_verified *out);
+
+/*
+ * Pages that were found damaged when they were read or verified, each once; found() is called when
+ * there is a new one, with locks held: it may do no more than wake somebody up.
+ */
+void store_on_bad(struct store *st, void (*found)(void *arg), void *arg);
+/* Begin anew: what is still damaged will be found again. */
+void store_bad_forget(struct store *st);
+/* Up to n of those that have not been taken yet. */
+unsigned store_bad_take(struct store *st, vpn_t *out, unsigned n);
 
 /*
  * Check F1 and the page map: every node's checksum, every entry's range, every frame's count; with

@@ -15,6 +15,7 @@
 
 #define STORE_PAGE_LOCKS   256u
 #define STORE_READER_SLOTS 16u
+#define STORE_BAD_KEPT	   256u
 
 /* Readers that are inside a section, by the phase in which they came; one cache line each. */
 struct reader_slot {
@@ -69,6 +70,14 @@ struct store {
 	_Atomic uint64_t commits, commits_small;
 	_Atomic uint64_t commit_ns_last, commit_ns_max;
 	_Atomic uint64_t verified, bad_pages;
+
+	struct mutex bad_lock; /* LOCK_LEAF; guards the next six */
+	vpn_t bad[STORE_BAD_KEPT]; /* pages that were found damaged, each once */
+	unsigned n_bad, bad_told;  /* of these, and how many store_bad_take() has handed out */
+	uint64_t bad_more;         /* found when the list was full */
+	void (*bad_found)(void *arg);
+	void *bad_arg;
+	char why[160]; /* what poisoned the store */
 	_Atomic uint64_t merged, zero_merged;
 };
 
@@ -82,6 +91,7 @@ void readers_wait(struct readers *r);
 enum commit_why {
 	COMMIT_ASKED,
 	COMMIT_TIMER, /* nobody waits: fold the changed entries into the tree early */
+	COMMIT_FOLD,  /* do that in any case */
 };
 int commit_lead(struct store *st, enum commit_why why);
 /*
@@ -93,6 +103,9 @@ void commit_finish_left(struct store *st);
 /* Keep others from committing, for checks. */
 void commit_pause(struct store *st);
 void commit_resume(struct store *st);
+
+/* verify.c: a page was found damaged.  Any lock may be held. */
+void store_note_bad(struct store *st, vpn_t vpn);
 
 /* A write that failed in the middle of something: stop before the half of it becomes durable. */
 int store_fail(struct store *st, const char *what, int error);

@@ -71,7 +71,8 @@ static bool delta_fits(const struct pmfs_delta *d, uint64_t after, const struct 
 	if (vpn <= after || vpn >= sb->vpn_limit)
 		return false;
 	if (!pfn)
-		return !le64_get(d->entry.hash) && !fresh;
+		return !fresh && (!le64_get(d->entry.hash) ||
+				  (refs && le64_get(d->entry.hash) == PMFS_HASH_KEPT));
 	return refs && pfn >= PMFS_FIRST_FRAME && pfn < sb->frames;
 }
 
@@ -103,6 +104,9 @@ int super_encode(const struct super *sb, const struct pmfs_delta *deltas, uint32
 	memcpy(out.magic, PMFS_MAGIC, sizeof(out.magic));
 	le32_put(&out.version, PMFS_FORMAT_VERSION);
 	le32_put(&out.feat_compat, sb->feat_compat);
+	le32_put(&out.feat_incompat, sb->kept ? PMFS_FEAT_KEPT : 0);
+	le32_put(&out.kept, sb->kept);
+	le32_put(&out.kept_paths, sb->kept_paths);
 	le32_put(&out.slot_frames, PMFS_SLOT_FRAMES);
 	le64_put(&out.generation, sb->generation);
 	le64_put(&out.frames, sb->frames);
@@ -196,6 +200,10 @@ static int decode_header(const struct pmfs_super *in, struct super *sb, char *wh
 		.created_ns = le64_get(in->created_ns),
 		.tree = in->tree,
 	};
+	if (le32_get(in->feat_incompat) & PMFS_FEAT_KEPT) {
+		sb->kept = le32_get(in->kept);
+		sb->kept_paths = le32_get(in->kept_paths);
+	}
 	memcpy(sb->uuid, in->uuid, sizeof(sb->uuid));
 	memcpy(sb->label, in->label, sizeof(in->label));
 	return check_header(sb, why);

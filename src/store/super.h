@@ -38,6 +38,7 @@ struct super {
 	uint8_t uuid[16];
 	char label[65]; /* always terminated */
 	struct pmfs_tree_root tree;
+	uint32_t kept, kept_paths;
 };
 
 struct super_slot {

@@ -19,7 +19,7 @@
 /* Promise frames, with commits in between where those could free some. */
 static int promise(struct store *st, enum frame_class cls, uint64_t frames)
 {
-	const int most = cls == FRAME_NORMAL ? BEGIN_TRIES : BEGIN_TRIES_REMOVING;
+	const int most = cls <= FRAME_UPKEEP ? BEGIN_TRIES : BEGIN_TRIES_REMOVING;
 	bool last_chance = false;
 
 	for (int tries = 0; tries < most; tries++) {

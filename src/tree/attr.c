@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
+#include "tree/acl.h"
 #include "tree/fs_impl.h"
 #include "tree/itable.h"
 #include "tree/xattr.h"
@@ -34,6 +36,14 @@ void inode_attr(const struct inode *in, struct fs_attr *out)
 	out->mtime = in->mtime;
 	out->ctime = in->ctime;
 	out->btime = in->btime;
+	out->flags = in->flags & PMFS_INODE_USER;
+}
+
+int inode_changeable(const struct inode *in, bool adding)
+{
+	const uint32_t fixed = PMFS_INODE_IMMUTABLE | (adding ? 0 : PMFS_INODE_APPEND);
+
+	return in->flags & fixed ? -EPERM : 0;
 }
 
 int inode_get_writable(struct fs *fs, uint64_t id, struct inode **out)
@@ -107,6 +117,9 @@ static int setattr_check(const struct inode *in, unsigned mask, const struct fs_
 {
 	if (!in->mode)
 		return -ESTALE;
+	/* "Now" is what anybody who may write can have. */
+	if (inode_changeable(in, !(mask & ~(unsigned)(FS_SET_ATIME_NOW | FS_SET_MTIME_NOW))))
+		return -EPERM;
 	if ((mask & FS_SET_SIZE) && !S_ISREG(in->mode))
 		return S_ISDIR(in->mode) ? -EISDIR : -EINVAL;
 	if (((mask & FS_SET_ATIME) && !time_valid(&set->atime)) ||
@@ -138,6 +151,39 @@ static void setattr_apply(struct inode *in, unsigned mask, const struct fs_setat
 	in->ctime = mask & FS_SET_CTIME ? set->ctime : ts;
 }
 
+static bool has_acl(struct inode *in)
+{
+	return in->xattr_size && xattr_get(in, ACL_ACCESS, NULL, 0) >= 0;
+}
+
+/* acl.h: A1.  The mode is the new one. */
+static int chmod_acl(struct txn *tx, struct inode *in)
+{
+	ssize_t len = xattr_get(in, ACL_ACCESS, NULL, 0);
+	void *acl;
+	int rc;
+
+	if (len <= 0)
+		return len == -ENODATA ? 0 : (int)len;
+	acl = malloc((size_t)len);
+	if (!acl)
+		return -ENOMEM;
+	len = xattr_get(in, ACL_ACCESS, acl, (size_t)len);
+	rc = len < 0 ? (int)len : acl_check(acl, (size_t)len) ? -EUCLEAN : 0;
+	if (!rc) {
+		acl_chmod(acl, (size_t)len, in->mode);
+		rc = xattr_set(tx, in, ACL_ACCESS, acl, (size_t)len, 0);
+	}
+	free(acl);
+	return rc;
+}
+
+static uint64_t setattr_cost(struct inode *in, unsigned mask)
+{
+	return ITABLE_COST + (mask & FS_SET_KILL_PRIV ? inode_kill_cost(in) : 0) +
+	       ((mask & FS_SET_MODE) && has_acl(in) ? XATTR_COST : 0);
+}
+
 /* Locks: the inode's, exclusively. */
 static int setattr_locked(struct fs *fs, struct inode *in, unsigned mask,
 			  const struct fs_setattr *set)
@@ -151,8 +197,7 @@ static int setattr_locked(struct fs *fs, struct inode *in, unsigned mask,
 	/* A new size has stamped the times already. */
 	if (rc || !(mask & ~(unsigned)FS_SET_SIZE))
 		return rc;
-	rc = txn_begin(fs->st, &tx, FRAME_NORMAL,
-		       ITABLE_COST + (mask & FS_SET_KILL_PRIV ? inode_kill_cost(in) : 0));
+	rc = txn_begin(fs->st, &tx, FRAME_UPKEEP, setattr_cost(in, mask));
 	if (rc)
 		return rc;
 	rc = itable_own(&tx, in);
@@ -160,6 +205,8 @@ static int setattr_locked(struct fs *fs, struct inode *in, unsigned mask,
 		setattr_apply(in, mask, set);
 		if (mask & FS_SET_KILL_PRIV)
 			rc = inode_kill_priv(&tx, in);
+		if (!rc && (mask & FS_SET_MODE))
+			rc = chmod_acl(&tx, in);
 		if (!rc)
 			rc = itable_store(&tx, in);
 	}
@@ -180,6 +227,43 @@ int fs_setattr(struct fs *fs, uint64_t id, unsigned mask, const struct fs_setatt
 	rc = setattr_locked(fs, in, mask, set);
 	if (!rc && out)
 		inode_attr(in, out);
+	rw_unlock(&in->lock);
+	inode_put(fs, in);
+	return rc;
+}
+
+/* Locks: the inode's, exclusively. */
+static int set_flags_locked(struct fs *fs, struct inode *in, uint32_t mask, uint32_t flags)
+{
+	struct txn tx;
+	int rc;
+
+	if (!in->mode)
+		return -ESTALE;
+	if (!S_ISREG(in->mode) && !S_ISDIR(in->mode))
+		return -EOPNOTSUPP;
+	rc = txn_begin(fs->st, &tx, FRAME_UPKEEP, ITABLE_COST);
+	if (rc)
+		return rc;
+	in->flags = (in->flags & ~mask) | (flags & mask);
+	now(&in->ctime);
+	rc = itable_store(&tx, in);
+	txn_end(&tx);
+	return rc;
+}
+
+int fs_set_flags(struct fs *fs, uint64_t id, uint32_t mask, uint32_t flags)
+{
+	struct inode *in;
+	int rc;
+
+	if (mask & ~PMFS_INODE_USER)
+		return -EINVAL;
+	rc = inode_get_writable(fs, id, &in);
+	if (rc)
+		return rc;
+	rw_wrlock(&in->lock);
+	rc = set_flags_locked(fs, in, mask, flags);
 	rw_unlock(&in->lock);
 	inode_put(fs, in);
 	return rc;

@@ -59,13 +59,19 @@ struct mismatch {
 struct check {
 	struct fs *fs;
 	void (*bad)(void *arg, const char *what);
+	void (*of_volume)(void *arg, struct volume *vol); /* NULL, or told before what is bad of a volume */
 	void *arg;
 	uint64_t findings;
 
 	struct check_pages cp;
 	struct volume *vol; /* the one being looked at, NULL: the volume table */
 	uint64_t ino;	    /* and the inode whose tables are walked, 0: the inode file */
+	bool ends;	    /* look behind the ends of files, also without data */
 	bool count_only;    /* pointers and nothing else */
+	void (*progress)(void *arg, double percent); /* may be NULL */
+	bool (*stop)(void *arg);   /* NULL, or asked now and then */
+	bool running;		   /* the fs is in use: only what can't change is looked at */
+	const struct volume *live; /* the live volume, or what stands for it */
 	bool quiet;	    /* the second pass, which only looks for owners */
 	bool broken; /* the volume could not be read everywhere: what it says about links means
 			nothing */
@@ -127,6 +133,13 @@ __attribute__((format(printf, 3, 4))) static void found(struct check *ck, uint64
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	keep(ck, ino, PGNO_END, text);
+}
+
+static void show_progress(void *arg, double percent)
+{
+	const struct check *ck = arg;
+
+	ck->progress(ck->arg, percent);
 }
 
 static void found_in_pages(void *arg, pgno_t at, const char *what)
@@ -208,6 +221,12 @@ static bool name_in(struct check *ck, uint64_t dir, uint64_t ino, char name[PMFS
 	return there;
 }
 
+/* The root or the hidden directory: no name leads to it. */
+static bool is_top(const struct check *ck, uint64_t ino)
+{
+	return ino == PMFS_INO_ROOT || (ino && ino == atomic_load(&ck->vol->hidden));
+}
+
 /* "": it has none, or more than one, or they can't be found. */
 static void path_of(struct check *ck, uint64_t ino, char *path, size_t size)
 {
@@ -219,7 +238,7 @@ static void path_of(struct check *ck, uint64_t ino, char *path, size_t size)
 		return;
 	ck->paths_left--;
 	path[at] = 0;
-	for (unsigned depth = 0; ino != PMFS_INO_ROOT; depth++) {
+	for (unsigned depth = 0; !is_top(ck, ino); depth++) {
 		const struct named *nm = ino < ck->inos ? &ck->named[ino] : NULL;
 
 		if (!nm || nm->links != 1 || depth == PATH_DEPTH ||
@@ -233,26 +252,37 @@ static void path_of(struct check *ck, uint64_t ino, char *path, size_t size)
 		path[--at] = '/';
 		ino = nm->parents;
 	}
+	if (ino != PMFS_INO_ROOT && at > sizeof("/.pmfs")) {
+		at -= sizeof("/.pmfs") - 1;
+		memcpy(path + at, "/.pmfs", sizeof("/.pmfs") - 1);
+	}
 	memmove(path, path + at, size - at);
 }
 
-static void volume_name(const struct volume *vol, char *name, size_t size)
+static void volume_name(const struct volume *vol, const struct volume *live, char *name, size_t size)
 {
+	char text[PMFS_VOL_NAME_MAX + 1] = "";
+
+	if (vol) {
+		rw_rdlock(&vol->fs->volumes_lock);
+		memcpy(text, vol->name, sizeof(text));
+		rw_unlock(&vol->fs->volumes_lock);
+	}
 	if (!vol)
 		snprintf(name, size, "the volume table");
-	else if (atomic_load(&vol->state) == PMFS_VOL_LIVE)
+	else if (vol == live || atomic_load(&vol->state) == PMFS_VOL_LIVE)
 		snprintf(name, size, "live");
 	else if (atomic_load(&vol->state) == PMFS_VOL_DYING)
 		snprintf(name, size, "deleted snapshot %" PRIu64, vol->id);
 	else
-		snprintf(name, size, "snapshot %s", vol->name);
+		snprintf(name, size, "snapshot %s", text);
 }
 
 static void say(struct check *ck, uint64_t ino, pgno_t at, const char *text)
 {
 	char volume[300], path[1024], where[64] = "", line[2048];
 
-	volume_name(ck->vol, volume, sizeof(volume));
+	volume_name(ck->vol, ck->live, volume, sizeof(volume));
 	path_of(ck, ino, path, sizeof(path));
 	if (at != PGNO_END)
 		snprintf(where, sizeof(where), " at byte %" PRIu64, at << PMFS_PAGE_SHIFT);
@@ -261,6 +291,8 @@ static void say(struct check *ck, uint64_t ino, pgno_t at, const char *text)
 	else
 		snprintf(line, sizeof(line), "%s: inode %" PRIu64 "%s%s%s: %s%s", volume, ino,
 			 path[0] ? " (" : "", path, path[0] ? ")" : "", text, where);
+	if (ck->of_volume && ck->vol)
+		ck->of_volume(ck->arg, ck->vol);
 	ck->bad(ck->arg, line);
 }
 
@@ -492,7 +524,7 @@ static int record_first(struct check *ck, uint64_t ino, const struct pmfs_inode 
 		      le64_get(rec->pages));
 	if (!valid && td.whole && tx.whole)
 		rc = inode_contents(ck, &in, rec, before);
-	if (!rc && !valid && td.whole && S_ISREG(mode) && ck->cp.data && td.weight <= ck->cp.limit)
+	if (!rc && !valid && td.whole && S_ISREG(mode) && (ck->cp.data || ck->ends) && td.weight <= ck->cp.limit)
 		behind_size(ck, &in);
 out:
 	ck->ino = 0;
@@ -555,6 +587,8 @@ static int inodes_diff(struct check *ck, const struct ptab *now, const struct pt
 
 	if (!now->root && !before->root)
 		return 0;
+	if (ck->stop && ck->stop(ck->arg))
+		return -ECANCELED;
 	if (here && count) {
 		rc = check_visit(&ck->cp, now->root, CHECK_INODES, level, at, &seen);
 		if (rc)
@@ -590,7 +624,7 @@ static bool path_leads_up(struct check *ck, uint64_t ino)
 	const uint64_t walking = ++ck->marks;
 	struct pmfs_inode rec;
 
-	while (ino != PMFS_INO_ROOT) {
+	while (!is_top(ck, ino)) {
 		if (!ino || ino >= ck->inos || ck->named[ino].mark == walking)
 			return false;
 		if (ck->named[ino].mark > ck->marks_before)
@@ -612,7 +646,7 @@ static void directory_fits(struct check *ck, uint64_t ino, const struct pmfs_ino
 	if (le32_get(rec->nlink) != 2 + nm->subdirs)
 		found(ck, ino, "it has %u links and should have %u: 2, and %u subdirectories",
 		      le32_get(rec->nlink), 2 + nm->subdirs, nm->subdirs);
-	if (ino < PMFS_INO_FIRST) {
+	if (ino < PMFS_INO_FIRST || is_top(ck, ino)) {
 		if (nm->links)
 			found(ck, ino, "a directory names it, which none may");
 		return;
@@ -636,7 +670,7 @@ static void inode_fits(struct check *ck, uint64_t ino)
 	record_get(ck, ino, &rec);
 	mode = le32_get(rec.mode);
 	nlink = le32_get(rec.nlink);
-	if (ino < PMFS_INO_FIRST && !S_ISDIR(mode)) {
+	if ((ino < PMFS_INO_FIRST || is_top(ck, ino)) && !S_ISDIR(mode)) {
 		found(ck, ino, "it is no directory");
 		return;
 	}
@@ -710,7 +744,7 @@ static int volume_fits(struct check *ck)
 	for (uint64_t ino = bit_find_set(ck->touched, ck->inos, 1); ino < ck->inos;
 	     ino = bit_find_set(ck->touched, ck->inos, ino + 1))
 		inode_fits(ck, ino);
-	return vol == ck->fs->live ? free_list_fits(ck) : 0;
+	return vol == ck->live ? free_list_fits(ck) : 0;
 }
 
 /* ------------------------------------------------------------------ volumes */
@@ -750,6 +784,14 @@ static int newest_first(const void *a, const void *b)
 	return (*x)->id > (*y)->id ? -1 : 1;
 }
 
+/* For volumes whose state may change: the newest first. */
+static int by_age(const void *a, const void *b)
+{
+	const struct volume *const *x = a, *const *y = b;
+
+	return (*x)->id > (*y)->id ? -1 : 1;
+}
+
 static int volumes_walk(struct check *ck, struct volume **vols, size_t n)
 {
 	const struct ptab none = {VPN_NONE, 0};
@@ -759,11 +801,13 @@ static int volumes_walk(struct check *ck, struct volume **vols, size_t n)
 
 	ck->vol = NULL;
 	ck->ino = 0;
-	rc = check_table(&ck->cp, &ck->fs->table, CHECK_ROWS, &tally);
+	/* The volume table of a fs in use changes. */
+	rc = ck->running ? 0 : check_table(&ck->cp, &ck->fs->table, CHECK_ROWS, &tally);
 	if (!ck->quiet)
 		say_kept(ck);
 	for (size_t i = 0; i < n && !rc; i++) {
-		ck->count_only = ck->quiet || atomic_load(&vols[i]->state) == PMFS_VOL_DYING;
+		ck->count_only = ck->quiet || (!ck->running &&
+					       atomic_load(&vols[i]->state) == PMFS_VOL_DYING);
 		rc = volume_check(ck, vols[i], ck->count_only ? &none : before);
 		before = &vols[i]->inodes;
 	}
@@ -778,7 +822,7 @@ static int named_new(struct check *ck, struct volume **vols, size_t n)
 	uint64_t inos = PMFS_INO_FIRST;
 
 	for (size_t i = 0; i < n; i++)
-		if (atomic_load(&vols[i]->state) != PMFS_VOL_DYING)
+		if (ck->running || atomic_load(&vols[i]->state) != PMFS_VOL_DYING)
 			inos = MAX(inos, vols[i]->next_ino);
 	ck->inos = MIN(inos, most);
 	ck->named = calloc(ck->inos, sizeof(*ck->named));
@@ -793,6 +837,9 @@ static int count_is_wrong(void *arg, vpn_t vpn, uint64_t refs, uint64_t met)
 	struct check *ck = arg;
 	struct mismatch *more;
 
+	/* Pointers of the live volume come on top of those of a fs in use. */
+	if (ck->running && met < refs)
+		return 0;
 	if (!met) {
 		if (!ck->lost++)
 			ck->first_lost = vpn;
@@ -894,9 +941,41 @@ static int volumes_all(struct fs *fs, struct volume ***out, size_t *n)
 	return 0;
 }
 
-int fs_check(struct fs *fs, bool data, void (*bad)(void *arg, const char *what), void *arg)
+static int check_all(struct check *ck, struct volume **vols, size_t n, bool data)
 {
-	struct check ck = {.fs = fs, .bad = bad, .arg = arg, .paths_left = PATHS_FOUND};
+	int rc;
+
+	ck->paths_left = PATHS_FOUND;
+	ck->cp.bad = found_in_pages;
+	ck->cp.owner = owner_found;
+	ck->cp.progress = ck->progress ? show_progress : NULL;
+	ck->cp.arg = ck;
+	rc = check_pages_init(&ck->cp, ck->fs->st, data);
+	ck->reads_left = ck->cp.limit * 16 + 65536;
+	if (!rc)
+		rc = named_new(ck, vols, n);
+	if (!rc)
+		rc = volumes_walk(ck, vols, n);
+	if (!rc)
+		rc = counts_fit(ck, vols, n);
+	say_kept(ck);
+	if (!rc && !ck->running) {
+		rc = store_check(ck->fs->st, false, found_in_store, ck);
+		if (rc > 0)
+			ck->findings += (uint64_t)rc;
+	}
+	check_pages_free(&ck->cp);
+	free(ck->kept);
+	free(ck->wrong);
+	free(ck->named);
+	free(ck->touched);
+	return rc < 0 ? rc : (int)MIN(ck->findings, (uint64_t)INT32_MAX);
+}
+
+int check_by_volume(struct fs *fs, const struct check_how *how, void *arg)
+{
+	struct check ck = { .fs = fs, .bad = how->bad, .of_volume = how->of_volume, .progress = how->progress, .ends = how->ends,
+			    .arg = arg, .live = fs->live };
 	struct volume **vols;
 	size_t n;
 	int rc;
@@ -904,28 +983,62 @@ int fs_check(struct fs *fs, bool data, void (*bad)(void *arg, const char *what),
 	rc = volumes_all(fs, &vols, &n);
 	if (rc)
 		return rc;
-	ck.cp.bad = found_in_pages;
-	ck.cp.owner = owner_found;
-	ck.cp.arg = &ck;
-	rc = check_pages_init(&ck.cp, fs->st, data);
-	ck.reads_left = ck.cp.limit * 16 + 65536;
-	if (!rc)
-		rc = named_new(&ck, vols, n);
-	if (!rc)
-		rc = volumes_walk(&ck, vols, n);
-	if (!rc)
-		rc = counts_fit(&ck, vols, n);
-	say_kept(&ck);
-	if (!rc) {
-		rc = store_check(fs->st, false, found_in_store, &ck);
-		if (rc > 0)
-			ck.findings += (uint64_t)rc;
-	}
-	check_pages_free(&ck.cp);
-	free(ck.kept);
-	free(ck.wrong);
-	free(ck.named);
-	free(ck.touched);
+	rc = check_all(&ck, vols, n, how->data);
 	free(vols);
-	return rc < 0 ? rc : (int)MIN(ck.findings, (uint64_t)INT32_MAX);
+	return rc;
+}
+
+int fs_check(struct fs *fs, bool data, void (*bad)(void *arg, const char *what), void *arg)
+{
+	const struct check_how how = { .data = data, .bad = bad };
+
+	return check_by_volume(fs, &how, arg);
+}
+
+int fs_check_shown(struct fs *fs, bool data, void (*bad)(void *arg, const char *what),
+		   void (*progress)(void *arg, double percent), void *arg)
+{
+	const struct check_how how = { .data = data, .bad = bad, .progress = progress };
+
+	return check_by_volume(fs, &how, arg);
+}
+
+int fs_check_running(struct fs *fs, bool (*stop)(void *arg), void (*bad)(void *arg, const char *what),
+		     void *arg)
+{
+	struct check ck = { .fs = fs, .bad = bad, .arg = arg, .running = true, .stop = stop };
+	struct volume **vols = calloc(PMFS_VOL_ID_MAX + 2, sizeof(struct volume *));
+	struct volume *pin, *vol;
+	uint64_t id = 0;
+	size_t n = 0;
+	int rc;
+
+	if (!vols)
+		return -ENOMEM;
+	if (fs->read_only) {
+		pin = volume_get(fs, fs->live->id);
+		rc = 0;
+	} else {
+		rc = volume_pin(fs, &pin);
+	}
+	if (rc) {
+		free(vols);
+		return rc;
+	}
+	vols[n++] = pin;
+	ck.live = pin;
+	/* A volume that is held is not taken apart, even when it is deleted meanwhile. */
+	while ((vol = volume_next(fs, id))) {
+		id = vol->id;
+		if (atomic_load(&vol->state) == PMFS_VOL_SNAPSHOT)
+			vols[n++] = vol;
+		else
+			volume_put(vol);
+	}
+	qsort(vols + 1, n - 1, sizeof(struct volume *), by_age);
+	rc = check_all(&ck, vols, n, false);
+	for (size_t i = 0; i < n; i++)
+		volume_put(vols[i]);
+	free(vols);
+	return rc;
 }

@@ -14,22 +14,9 @@
 /* A page that could not be read keeps that in mind: whoever shares it is incomplete, too. */
 #define ROLE_BAD 0x80u
 
-struct memo_entry {
-	vpn_t vpn;	 /* 0: free */
-	uint64_t pages;	 /* below it, each pointer to one counts */
-	uint64_t weight; /* pages and nodes that a walk over it would meet, itself too */
-};
-
-/* A hash table; only nodes are in it, one for 512 pages. */
-struct check_memo {
-	struct memo_entry *at;
-	size_t size; /* a power of two */
-	size_t used;
-};
-
 /* ------------------------------------------------------------------ the memo */
 
-static struct memo_entry *memo_slot(struct memo_entry *at, size_t size, vpn_t vpn)
+static struct check_memo_entry *memo_slot(struct check_memo_entry *at, size_t size, vpn_t vpn)
 {
 	size_t i = (size_t)(vpn * UINT64_C(0x9e3779b97f4a7c15) >> 32) & (size - 1);
 
@@ -38,9 +25,9 @@ static struct memo_entry *memo_slot(struct memo_entry *at, size_t size, vpn_t vp
 	return &at[i];
 }
 
-static int memo_put(struct check_memo *memo, vpn_t vpn, uint64_t pages, uint64_t weight)
+int check_memo_put(struct check_memo *memo, vpn_t vpn, uint64_t pages, uint64_t weight)
 {
-	struct memo_entry *more;
+	struct check_memo_entry *more;
 	const size_t size = memo->size ? memo->size * 2 : 256;
 
 	if (memo->used * 2 >= memo->size) {
@@ -54,15 +41,15 @@ static int memo_put(struct check_memo *memo, vpn_t vpn, uint64_t pages, uint64_t
 		memo->at = more;
 		memo->size = size;
 	}
-	*memo_slot(memo->at, memo->size, vpn) = (struct memo_entry){vpn, pages, weight};
+	*memo_slot(memo->at, memo->size, vpn) = (struct check_memo_entry){vpn, pages, weight};
 	memo->used++;
 	return 0;
 }
 
 /* False: that node was not looked into to its end. */
-static bool memo_get(const struct check_memo *memo, vpn_t vpn, uint64_t *pages, uint64_t *weight)
+bool check_memo_get(const struct check_memo *memo, vpn_t vpn, uint64_t *pages, uint64_t *weight)
 {
-	const struct memo_entry *e;
+	const struct check_memo_entry *e;
 
 	if (!memo->size)
 		return false;
@@ -85,7 +72,7 @@ int check_pages_init(struct check_pages *cp, struct store *st, bool data)
 	return cp->count && cp->role && cp->memo ? 0 : -ENOMEM;
 }
 
-static void memo_clear(struct check_memo *memo)
+void check_memo_clear(struct check_memo *memo)
 {
 	free(memo->at);
 	memset(memo, 0, sizeof(*memo));
@@ -94,7 +81,7 @@ static void memo_clear(struct check_memo *memo)
 void check_pages_free(struct check_pages *cp)
 {
 	if (cp->memo)
-		memo_clear(cp->memo);
+		check_memo_clear(cp->memo);
 	free(cp->memo);
 	free(cp->count);
 	free(cp->role);
@@ -103,9 +90,10 @@ void check_pages_free(struct check_pages *cp)
 
 int check_pages_reset(struct check_pages *cp)
 {
-	memo_clear(cp->memo);
+	check_memo_clear(cp->memo);
 	free(cp->count);
 	free(cp->role);
+	cp->met = 0;
 	cp->count = calloc(cp->limit + 1, sizeof(*cp->count));
 	cp->role = calloc(cp->limit + 1, sizeof(*cp->role));
 	return cp->count && cp->role ? 0 : -ENOMEM;
@@ -193,6 +181,8 @@ int check_visit(struct check_pages *cp, vpn_t vpn, enum check_kind kind, uint32_
 		return 0;
 	}
 	cp->role[vpn] = role;
+	if (++cp->met % 4096 == 0 && cp->progress)
+		cp->progress(cp->arg, 100.0 * (double)cp->met / (double)cp->limit);
 	rc = page_info(cp->st, vpn, &info);
 	if (!rc && cp->data)
 		rc = verify(cp, vpn, &info);
@@ -243,7 +233,7 @@ static int walk(struct check_pages *cp, vpn_t vpn, uint32_t height, enum check_k
 	} else if (!height) {
 		here.pages = 1;
 	} else if (seen == CHECK_AGAIN) {
-		here.whole = memo_get(cp->memo, vpn, &here.pages, &here.weight);
+		here.whole = check_memo_get(cp->memo, vpn, &here.pages, &here.weight);
 	} else {
 		rc = check_read(cp, vpn, at, entry);
 		here.whole = !rc;
@@ -254,7 +244,7 @@ static int walk(struct check_pages *cp, vpn_t vpn, uint32_t height, enum check_k
 		if (rc < 0)
 			return rc;
 		if (here.whole) {
-			rc = memo_put(cp->memo, vpn, here.pages, here.weight);
+			rc = check_memo_put(cp->memo, vpn, here.pages, here.weight);
 			if (rc)
 				return rc;
 		}
@@ -309,5 +299,14 @@ int check_compare(struct check_pages *cp,
 {
 	struct compare cmp = {cp, fn, arg};
 
-	return store_each_page(cp->st, 0, cp->limit, compare_page, &cmp);
+	int rc = 0;
+
+	for (vpn_t vpn = 0; vpn < cp->limit && !rc; vpn += PMFS_MAP_FANOUT) {
+		rc = store_each_page(cp->st, vpn, MIN(vpn + PMFS_MAP_FANOUT, cp->limit),
+				     compare_page, &cmp);
+		/* A leaf that can't be read is what store_check() finds. */
+		if (rc == -EBADMSG || rc == -EUCLEAN || rc == -EIO)
+			rc = 0;
+	}
+	return rc;
 }

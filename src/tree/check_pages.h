@@ -14,7 +14,22 @@
 /* What a table's pages hold. */
 enum check_kind { CHECK_DATA = 1, CHECK_DIR, CHECK_XATTR, CHECK_INODES, CHECK_ROWS };
 
-struct check_memo;
+/* What is below the nodes that were looked into: a hash table; only nodes are in it, one for 512
+ * pages. */
+struct check_memo_entry {
+	vpn_t vpn;	 /* 0: free */
+	uint64_t pages;	 /* below it, each pointer to one counts */
+	uint64_t weight; /* pages and nodes that a walk over it would meet, itself too */
+};
+struct check_memo {
+	struct check_memo_entry *at;
+	size_t size; /* a power of two */
+	size_t used;
+};
+/* Zero is an empty one.  -ENOMEM.  get: false: that node was not looked into to its end. */
+int check_memo_put(struct check_memo *memo, vpn_t vpn, uint64_t pages, uint64_t weight);
+bool check_memo_get(const struct check_memo *memo, vpn_t vpn, uint64_t *pages, uint64_t *weight);
+void check_memo_clear(struct check_memo *memo);
 
 struct check_pages {
 	struct store *st;
@@ -29,6 +44,8 @@ struct check_pages {
 	 * file, or PGNO_END. */
 	void (*bad)(void *arg, pgno_t at, const char *what);
 	void (*owner)(void *arg, pgno_t at, vpn_t vpn);
+	void (*progress)(void *arg, double percent); /* may be NULL */
+	uint64_t met;				     /* pages */
 	void *arg;
 	uint64_t findings;
 };

@@ -421,9 +421,14 @@ static int grow(struct fs *fs, struct inode *in, uint64_t size)
 
 int file_set_size(struct fs *fs, struct inode *in, uint64_t size)
 {
+	int rc;
+
 	rw_assert_wrheld(&in->lock);
 	if (size > PMFS_MAX_FILE_SIZE)
 		return -EFBIG;
+	rc = ringlog_room(in, size);
+	if (rc)
+		return rc;
 	return size < in->size ? shrink(fs, in, size) : grow(fs, in, size);
 }
 
@@ -475,10 +480,11 @@ static void put_inline(struct inode *in, uint64_t off, const uint8_t *buf, size_
 
 /*
  * Write at most STEP_PAGES pages (buf NULL: zeros) in one transaction.  Returns the bytes written.
+ * cls: FRAME_KEPT for a page that was reserved, or another that has_room() names.
  * Locks: exclusive, no transaction; file_trim() is done.
  */
 static ssize_t write_step(struct fs *fs, struct inode *in, uint64_t off, const uint8_t *buf,
-			  size_t len, unsigned flags)
+			  size_t len, unsigned flags, enum frame_class cls)
 {
 	const bool into_inode = fits_inline(in, off + len) && !(flags & KEEP_SIZE);
 	const bool kill = flags & FS_WRITE_KILL_PRIV;
@@ -490,7 +496,7 @@ static ssize_t write_step(struct fs *fs, struct inode *in, uint64_t off, const u
 
 	if (kill)
 		cost += inode_kill_cost(in);
-	rc = begin(fs, in, &tx, FRAME_NORMAL, cost);
+	rc = begin(fs, in, &tx, cls, cost);
 	if (rc)
 		return rc;
 	if (kill)
@@ -512,10 +518,37 @@ static ssize_t write_step(struct fs *fs, struct inode *in, uint64_t off, const u
 	return done ? (ssize_t)done : rc;
 }
 
+/*
+ * What is written at `off` of a full image has its room already: a page that was reserved, one that
+ * is only this file's (what it gives up comes back with the commit), the inode.  FRAME_NORMAL: no.
+ */
+static enum frame_class has_room(struct fs *fs, struct inode *in, uint64_t off, size_t len)
+{
+	struct read_section rs;
+	struct page_info info;
+	vpn_t vpn = VPN_NONE;
+	int rc;
+
+	if (is_inline(in))
+		return fits_inline(in, off + len) ? FRAME_UPKEEP : FRAME_NORMAL;
+	read_enter(fs->st, &rs);
+	rc = ptab_get(fs->st, &in->data, page_of(off), &vpn);
+	read_leave(fs->st, &rs);
+	if (rc || !vpn)
+		return FRAME_NORMAL;
+	if (page_is_kept(fs->st, vpn) == 1)
+		return FRAME_KEPT;
+	rc = page_info(fs->st, vpn, &info);
+	if (rc || info.refs != 1 || info.pfn == PFN_NONE || page_frame_shared(fs->st, vpn))
+		return FRAME_NORMAL;
+	return FRAME_UPKEEP;
+}
+
 /* In as many transactions as it takes; when space is short in smaller ones. */
-static ssize_t write_locked(struct fs *fs, struct inode *in, uint64_t off, const uint8_t *buf,
+ssize_t file_write(struct fs *fs, struct inode *in, uint64_t off, const uint8_t *buf,
 			    size_t len, unsigned flags)
 {
+	enum frame_class cls = FRAME_NORMAL;
 	uint64_t step = STEP_PAGES;
 	size_t done = 0;
 	ssize_t n = 0;
@@ -528,11 +561,20 @@ static ssize_t write_locked(struct fs *fs, struct inode *in, uint64_t off, const
 	while (done < len) {
 		const uint64_t at = off + done;
 		const uint64_t end = ALIGN_DOWN(at, PAGE) + step * PAGE;
+		const size_t bytes = MIN(len - done, end - at);
 
-		n = write_step(fs, in, at, buf ? buf + done : NULL, MIN(len - done, end - at),
-			       flags);
-		if (n == -ENOSPC && step > 1) {
-			step /= 2;
+		if (cls != FRAME_NORMAL)
+			cls = has_room(fs, in, at, bytes);
+		n = write_step(fs, in, at, buf ? buf + done : NULL, bytes, flags, cls);
+		if (n == -ENOSPC && cls == FRAME_NORMAL) {
+			/* Page by page from here on, since each may have its room or not. */
+			cls = has_room(fs, in, at, MIN(bytes, PAGE - at % PAGE));
+			if (cls != FRAME_NORMAL)
+				step = 1;
+			else if (step > 1)
+				step /= 2;
+			else
+				break;
 			continue;
 		}
 		if (n < 0)
@@ -543,26 +585,42 @@ static ssize_t write_locked(struct fs *fs, struct inode *in, uint64_t off, const
 	return done ? (ssize_t)done : n;
 }
 
-ssize_t fs_write(struct fs *fs, uint64_t id, uint64_t off, const void *buf, size_t len,
-		 unsigned flags)
+ssize_t fs_write_at(struct fs *fs, uint64_t id, uint64_t off, const void *buf, size_t len,
+		    unsigned flags, struct fs_written *how)
 {
 	struct inode *in;
 	ssize_t n;
 
-	if (flags & ~FS_WRITE_KILL_PRIV)
+	if (flags & ~(FS_WRITE_KILL_PRIV | FS_WRITE_CACHED))
 		return -EINVAL;
+	how->at = off;
+	how->cut = false;
 	n = inode_get_writable(fs, id, &in);
 	if (n)
 		return n;
 	rw_wrlock(&in->lock);
 	n = check_regular(in);
+	if (!n)
+		n = inode_changeable(in, off >= in->size || (flags & FS_WRITE_CACHED));
 	if (!n && len && off >= PMFS_MAX_FILE_SIZE)
 		n = -EFBIG;
 	if (!n && len)
-		n = write_locked(fs, in, off, buf, MIN(len, PMFS_MAX_FILE_SIZE - off), flags);
+		len = MIN(len, PMFS_MAX_FILE_SIZE - off);
+	if (!n && len && (in->flags & PMFS_INODE_RINGLOG))
+		n = ringlog_write(fs, in, off, buf, len, flags, how);
+	else if (!n && len)
+		n = file_write(fs, in, off, buf, len, flags & FS_WRITE_KILL_PRIV);
 	rw_unlock(&in->lock);
 	inode_put(fs, in);
 	return n;
+}
+
+ssize_t fs_write(struct fs *fs, uint64_t id, uint64_t off, const void *buf, size_t len,
+		 unsigned flags)
+{
+	struct fs_written how = {0};
+
+	return fs_write_at(fs, id, off, buf, len, flags, &how);
 }
 
 int file_set_contents(struct txn *tx, struct inode *in, const void *buf, size_t len)
@@ -602,6 +660,12 @@ static int next_hole(struct fs *fs, struct inode *in, pgno_t to, pgno_t *from, p
 	return rc;
 }
 
+/* Pages that lead to n reserved ones. */
+static uint64_t paths_to(uint64_t n)
+{
+	return ptab_cost(n) - n + ITABLE_COST;
+}
+
 /* Can the holes in [first, end) be filled?  Asks the store as if for one transaction. */
 static int space_for(struct fs *fs, struct inode *in, pgno_t first, pgno_t end)
 {
@@ -616,7 +680,7 @@ static int space_for(struct fs *fs, struct inode *in, pgno_t first, pgno_t end)
 	}
 	if (rc < 0 || !holes)
 		return MIN(rc, 0);
-	rc = txn_begin(fs->st, &tx, FRAME_NORMAL, ptab_cost(holes) + ITABLE_COST);
+	rc = txn_begin(fs->st, &tx, FRAME_NORMAL, ptab_cost(holes) + paths_to(holes) + ITABLE_COST);
 	if (!rc)
 		txn_end(&tx);
 	return rc;
@@ -626,7 +690,7 @@ static int space_for(struct fs *fs, struct inode *in, pgno_t first, pgno_t end)
 static int write_zeros(struct fs *fs, struct inode *in, uint64_t off, uint64_t len, unsigned flags)
 {
 	while (len) {
-		const ssize_t n = write_locked(fs, in, off, NULL,
+		const ssize_t n = file_write(fs, in, off, NULL,
 					       MIN(len, (uint64_t)STEP_PAGES * PAGE), flags);
 
 		if (n < 0)
@@ -653,6 +717,39 @@ static int leave_inode(struct fs *fs, struct inode *in)
 	return finish(&tx, in, delta, rc);
 }
 
+/* Reserve up to n pages of a hole; returns how many. */
+static ssize_t keep_step(struct fs *fs, struct inode *in, pgno_t at, uint64_t n)
+{
+	vpn_t vpns[SHARE_PAGES];
+	uint64_t made = 0, set = 0, had;
+	struct txn tx;
+	int rc, step = 0;
+
+	n = MIN(n, SHARE_PAGES);
+	rc = begin(fs, in, &tx, FRAME_NORMAL, ptab_cost(n) + paths_to(n));
+	if (rc)
+		return rc;
+	while (!rc && made < n) {
+		rc = page_new_kept(&tx, &vpns[made]);
+		made += !rc;
+	}
+	while (!rc && set < made) {
+		step = ptab_set_run(&tx, &in->data, at + set, made - set, vpns + set, &had);
+		if (step < 0)
+			rc = step;
+		else
+			set += (uint64_t)step;
+	}
+	for (uint64_t i = set; i < made; i++)
+		page_unref(&tx, vpns[i], NULL);
+	if (set) {
+		page_keep_paths(&tx, paths_to(set));
+		touch(in);
+	}
+	rc = finish(&tx, in, (int64_t)set, rc);
+	return rc ? rc : (ssize_t)set;
+}
+
 static int reserve(struct fs *fs, struct inode *in, uint64_t off, uint64_t len, bool keep)
 {
 	const uint64_t end = off + len;
@@ -670,10 +767,13 @@ static int reserve(struct fs *fs, struct inode *in, uint64_t off, uint64_t len, 
 	if (rc)
 		return rc;
 	while (!(rc = next_hole(fs, in, last, &at, &stop))) {
-		rc = write_zeros(fs, in, at * PAGE, (stop - at) * PAGE, KEEP_SIZE);
-		if (rc)
-			return rc;
-		at = stop;
+		while (at < stop) {
+			const ssize_t n = keep_step(fs, in, at, stop - at);
+
+			if (n < 0)
+				return (int)n;
+			at += (uint64_t)n;
+		}
 	}
 	if (rc < 0)
 		return rc;
@@ -785,6 +885,10 @@ int fs_fallocate(struct fs *fs, uint64_t id, int mode, uint64_t off, uint64_t le
 	rw_wrlock(&in->lock);
 	before = in->mtime;
 	rc = check_regular(in);
+	if (!rc && !(mode & FALLOC_FL_PUNCH_HOLE))
+		rc = ringlog_room(in, off + len);
+	if (!rc)
+		rc = inode_changeable(in, !(mode & ~FALLOC_FL_KEEP_SIZE));
 	if (!rc)
 		rc = fallocate_locked(fs, in, mode, off, len);
 	/* A change to the file for other filesystems, also where all was as it should be. */
@@ -814,7 +918,7 @@ static ssize_t copy_bytes(struct copy *c, uint64_t from, uint64_t to, size_t len
 	n = read_bytes(c->from, from, c->buf, MIN(len, COPY_BYTES));
 	if (n <= 0)
 		return n;
-	return write_locked(c->fs, c->to, to, c->buf, (size_t)n, 0);
+	return file_write(c->fs, c->to, to, c->buf, (size_t)n, 0);
 }
 
 /* Let the target point at the first of these pages, as many as can be had.  tx: open. */
@@ -863,6 +967,15 @@ static ssize_t share_step(struct copy *c, uint64_t from, uint64_t to, uint64_t n
 	read_enter(st, &rs);
 	rc = ptab_get_run(st, &c->from->data, page_of(from), n, vpns);
 	read_leave(st, &rs);
+	/* What is reserved is so for one file: the other one gets a hole. */
+	for (uint64_t i = 0; i < n && !rc; i++) {
+		const int kept = vpns[i] ? page_is_kept(st, vpns[i]) : 0;
+
+		if (kept < 0)
+			rc = kept;
+		else if (kept)
+			vpns[i] = VPN_NONE;
+	}
 	if (rc)
 		return rc;
 	while (run < n && !vpns[run] == !vpns[0])
@@ -913,6 +1026,8 @@ static ssize_t copy_locked(struct copy *c, uint64_t from, uint64_t to, uint64_t 
 	n = check_regular(c->from);
 	if (!n)
 		n = check_regular(c->to);
+	if (!n)
+		n = inode_changeable(c->to, to >= c->to->size);
 	if (n)
 		return n;
 	if (from >= c->from->size)
@@ -920,6 +1035,9 @@ static ssize_t copy_locked(struct copy *c, uint64_t from, uint64_t to, uint64_t 
 	len = MIN(MIN(len, COPY_MAX), c->from->size - from);
 	if (!range_fits(to, len, PMFS_MAX_FILE_SIZE))
 		return -EFBIG;
+	n = ringlog_room(c->to, to + len);
+	if (n)
+		return n;
 	if (c->from == c->to && from < to + len && to < from + len)
 		return -EINVAL;
 	if (to + len > c->to->size) {

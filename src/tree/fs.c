@@ -8,6 +8,7 @@
 
 #include "tree/fs_impl.h"
 #include "tree/reclaim.h"
+#include "tree/repair.h"
 
 static void relief(void *arg)
 {
@@ -15,6 +16,17 @@ static void relief(void *arg)
 
 	if (fs->rc)
 		reclaim_relief(fs);
+}
+
+static void map_lost(void *arg, vpn_t first, uint64_t pages, const char *why)
+{
+	struct fs_repair *how = arg;
+	char text[256];
+
+	snprintf(text, sizeof(text), "%llu pages from page %llu on are lost: %s", (unsigned long long)pages,
+		 (unsigned long long)first, why);
+	how->fixed++;
+	how->said(how->arg, false, text);
 }
 
 /* Everything but the store; commits or not is the caller's choice. */
@@ -49,6 +61,10 @@ int fs_open(struct fs **out, const struct fs_config *cfg, struct store_error *er
 	fs->root_gid = cfg->root_gid;
 	fs->root_mode = cfg->root_mode ? cfg->root_mode & 07777 : 0755;
 	fs->read_only = store.read_only;
+	if (cfg->repair) {
+		store.lost = map_lost;
+		store.lost_arg = cfg->repair;
+	}
 	store.relief = relief;
 	store.relief_arg = fs;
 	rc = store_open(&fs->st, &store, err);
@@ -57,14 +73,24 @@ int fs_open(struct fs **out, const struct fs_config *cfg, struct store_error *er
 		return rc;
 	}
 	rc = icache_new(&fs->ic);
+	if (!rc && cfg->repair) {
+		what = "the volume table is lost";
+		rc = repair_before_load(fs, cfg->repair);
+	}
 	if (!rc)
 		rc = volumes_load(fs, &what);
+	if (!rc && cfg->repair) {
+		what = "it can't be repaired";
+		rc = repair_after_load(fs, cfg->repair);
+	}
 	if (!rc)
 		rc = reclaim_start(fs, cfg->background);
+	if (!rc && cfg->repair)
+		rc = repair_say_paths(fs, cfg->repair);
 	if (rc) {
 		struct store *st = fs->st;
 
-		snprintf(err->text, sizeof(err->text), "%s: %s", *what ? what : "can't be opened",
+		snprintf(err->text, sizeof(err->text), "%s: %s", what && *what ? what : "can't be opened",
 			 strerror(-rc));
 		err->holder = 0;
 		dismantle(fs);
@@ -106,6 +132,11 @@ uint64_t fs_root(const struct fs *fs)
 	return NODE_ID(fs->live->id, PMFS_INO_ROOT);
 }
 
+bool fs_is_snapshot_root(const struct fs *fs, uint64_t id)
+{
+	return NODE_INO(id) == PMFS_INO_ROOT && NODE_VOLUME(id) != fs->live->id;
+}
+
 int fs_sync(struct fs *fs)
 {
 	return fs->read_only ? 0 : commit_now(fs->st);
@@ -122,7 +153,8 @@ int fs_statfs(struct fs *fs, struct fs_statfs *out)
 	mutex_unlock(&fs->live->lock);
 	/* What was given up and waits for a commit is as good as free: who needs it gets it by
 	 * waiting. */
-	busy = st.frames.used < st.frames.limit ? st.frames.used : st.frames.limit;
+	busy = st.frames.used + st.frames.kept;
+	busy = busy < st.frames.limit ? busy : st.frames.limit;
 	out->blocks = st.frames.limit;
 	out->free = st.frames.limit - busy;
 	out->available = st.frames.available + st.frames.pending;

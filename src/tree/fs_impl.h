@@ -37,16 +37,46 @@ struct fs {
 /* ---- attr.c: shared by file.c and name.c ---- */
 void now(struct timespec *ts);				      /* CLOCK_REALTIME */
 void inode_attr(const struct inode *in, struct fs_attr *out); /* lock held, shared is enough */
+/* Do its flags allow a change (adding: of a kind that append-only allows)?  0 or -EPERM; lock
+ * held. */
+int inode_changeable(const struct inode *in, bool adding);
 /* Find and hold an inode that may be changed.  -EROFS: a snapshot, or the fs is read-only. */
 int inode_get_writable(struct fs *fs, uint64_t id, struct inode **out);
 /* Clear setuid, setgid and security.capability (not of directories). Own and store are the
  * caller's; cost: its frames. */
 int inode_kill_priv(struct txn *tx, struct inode *in);
 uint64_t inode_kill_cost(struct inode *in);
+/* ---- check.c: fs_check(), which tells of each finding in a volume which one that is ---- */
+struct check_how {
+	bool data;
+	bool ends; /* look behind the ends of files, which data does, too */
+	void (*bad)(void *arg, const char *what);
+	void (*of_volume)(void *arg, struct volume *vol);  /* may be NULL */
+	void (*progress)(void *arg, double percent);       /* may be NULL */
+};
+int check_by_volume(struct fs *fs, const struct check_how *how, void *arg);
+/* ---- owner.c: a path of each of these inodes of the live volume, where one is found ---- */
+int fs_find_paths(struct fs *fs, const uint64_t *inos, size_t n, void (*fn)(void *arg, uint64_t ino, const char *path), void *arg);
 /* ---- file.c ---- */
 /* Finish a truncation that a crash or a full image cut short (PMFS_INODE_STALE). Lock held
  * exclusively, no transaction open. */
 int file_trim(struct fs *fs, struct inode *in);
+/*
+ * Write into a regular file.  Returns bytes.  flags: FS_WRITE_KILL_PRIV.  Locks: exclusive, no
+ * transaction.
+ */
+ssize_t file_write(struct fs *fs, struct inode *in, uint64_t off, const uint8_t *buf, size_t len,
+		   unsigned flags);
+/* ---- ringlog.c; locks as file_write() */
+ssize_t ringlog_write(struct fs *fs, struct inode *in, uint64_t off, const uint8_t *buf, size_t len,
+		      unsigned flags, struct fs_written *out);
+/* May a file reach to this byte?  -EFBIG. */
+int ringlog_room(struct inode *in, uint64_t end);
+/* Cut off what is too much for this limit. */
+int ringlog_fit(struct fs *fs, struct inode *in, uint64_t limit);
+/* The value of the attribute.  -EINVAL. */
+int ringlog_parse(const void *value, size_t len, uint64_t *limit);
+/* ---- file.c */
 /* Set the size of a regular file (lock held exclusively, no transaction open: big truncations take
  * several). */
 int file_set_size(struct fs *fs, struct inode *in, uint64_t size);

@@ -52,7 +52,8 @@ static bool inode_valid(const struct inode *in)
 {
 	if (!kind_valid(in->mode) || in->mode & ~(S_IFMT | 07777u))
 		return false;
-	if (in->flags & ~(PMFS_INODE_INLINE | PMFS_INODE_STALE))
+	if (in->flags &
+	    ~(PMFS_INODE_INLINE | PMFS_INODE_STALE | PMFS_INODE_RINGLOG | PMFS_INODE_USER))
 		return false;
 	if (!ptab_valid(&in->data) || !ptab_valid(&in->xattr))
 		return false;
@@ -67,7 +68,7 @@ static bool inode_valid(const struct inode *in)
 	}
 	if (S_ISREG(in->mode))
 		return in->size <= PMFS_MAX_FILE_SIZE;
-	return !(in->flags & PMFS_INODE_STALE);
+	return !(in->flags & (PMFS_INODE_STALE | PMFS_INODE_RINGLOG));
 }
 
 int inode_decode(const struct pmfs_inode *rec, struct inode *in)

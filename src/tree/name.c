@@ -3,11 +3,14 @@
 #include <dirent.h>
 #include <errno.h>
 #include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
+#include "tree/acl.h"
 #include "tree/name_lock.h"
+#include "tree/xattr.h"
 
 /* The most frames that each operation takes. */
 #define CREATE_COST (DIR_COST + 2 * ITABLE_COST)
@@ -33,9 +36,12 @@ static int lookup_locked(struct fs *fs, struct inode *dir, const char *name, siz
 	struct dir_entry de;
 	int rc;
 
+	/* By "." a handle finds its inode again, of whatever kind; one without a name is gone. */
+	if (dots == 1)
+		return dir->nlink ? inode_get(fs, NODE_ID(dir->vol->id, dir->ino), out) : -ENOENT;
 	if (!S_ISDIR(dir->mode))
 		return -ENOTDIR;
-	if (dots == 1 || (dots == 2 && dir->ino == PMFS_INO_ROOT))
+	if (dots == 2 && dir->ino == PMFS_INO_ROOT)
 		return inode_get(fs, NODE_ID(dir->vol->id, dir->ino), out);
 	/* The parent of a removed directory may be gone, too, and its number be another's. */
 	if (dots == 2)
@@ -71,6 +77,18 @@ void fs_forget(struct fs *fs, uint64_t id, uint64_t n)
 	inode_forget(fs, id, n);
 }
 
+int fs_remember(struct fs *fs, uint64_t id)
+{
+	struct inode *in;
+	int rc = inode_get(fs, id, &in);
+
+	if (rc == 0) {
+		inode_add_lookup(fs, in);
+		inode_put(fs, in);
+	}
+	return rc;
+}
+
 ssize_t fs_readlink(struct fs *fs, uint64_t id, char *buf, size_t size)
 {
 	struct inode *in;
@@ -88,20 +106,62 @@ ssize_t fs_readlink(struct fs *fs, uint64_t id, char *buf, size_t size)
 
 /* ------------------------------------------------------------------ making */
 
-struct creation {
-	uint32_t mode, rdev; /* mode with its type */
-	uint32_t uid, gid;
-	const char *target;  /* of a symlink */
-};
-
-/* A setgid directory gives its group to what is made in it, and to directories the bit. */
-static void creation_inherit(struct creation *cr, const struct inode *dir)
+void creation_free(struct creation *cr)
 {
-	if (!(dir->mode & S_ISGID))
-		return;
-	cr->gid = dir->gid;
-	if (S_ISDIR(cr->mode))
-		cr->mode |= S_ISGID;
+	free(cr->access_acl);
+	free(cr->default_acl);
+	cr->access_acl = cr->default_acl = NULL;
+}
+
+/* A default list of the directory takes the place of the umask (acl.h: A3). */
+static int inherit_acl(struct creation *cr, struct inode *dir)
+{
+	ssize_t len = dir->xattr_size ? xattr_get(dir, ACL_DEFAULT, NULL, 0) : -ENODATA;
+	bool same;
+
+	if (len == -ENODATA) {
+		cr->mode &= ~cr->umask;
+		return 0;
+	}
+	if (len <= 0)
+		return len ? (int)len : -EUCLEAN;
+	cr->acl_len = (size_t)len;
+	cr->access_acl = malloc(cr->acl_len);
+	cr->default_acl = malloc(cr->acl_len);
+	if (!cr->access_acl || !cr->default_acl)
+		return -ENOMEM;
+	len = xattr_get(dir, ACL_DEFAULT, cr->default_acl, cr->acl_len);
+	if (len < 0)
+		return (int)len;
+	if (acl_check(cr->default_acl, cr->acl_len))
+		return -EUCLEAN;
+	memcpy(cr->access_acl, cr->default_acl, cr->acl_len);
+	acl_create(cr->access_acl, cr->acl_len, &cr->mode, &same);
+	if (same) {
+		free(cr->access_acl);
+		cr->access_acl = NULL;
+	}
+	if (!S_ISDIR(cr->mode)) {
+		free(cr->default_acl);
+		cr->default_acl = NULL;
+	}
+	return 0;
+}
+
+int creation_inherit(struct creation *cr, struct inode *dir)
+{
+	if (dir->mode & S_ISGID) {
+		cr->gid = dir->gid;
+		if (S_ISDIR(cr->mode))
+			cr->mode |= S_ISGID;
+	}
+	return S_ISLNK(cr->mode) ? 0 : inherit_acl(cr, dir);
+}
+
+uint64_t creation_cost(const struct creation *cr)
+{
+	return (cr->target ? FILE_CONTENTS_COST : 0) + (cr->access_acl ? XATTR_COST : 0) +
+	       (cr->default_acl ? XATTR_COST : 0);
 }
 
 /* Give back the number of an inode that nobody has seen. */
@@ -114,23 +174,23 @@ static void number_undo(struct txn *tx, struct volume *vol, uint64_t ino, uint64
 		itable_free(tx, vol, ino);
 }
 
-static void inode_undo(struct fs *fs, struct txn *tx, struct inode *in)
+void inode_undo(struct fs *fs, struct txn *tx, struct inode *in)
 {
 	struct volume *vol = in->vol;
 	const uint64_t ino = in->ino, generation = in->generation;
 
 	if (in->data.root != VPN_NONE)
 		ptab_punch(tx, &in->data, NULL, 0, PGNO_END, UINT64_MAX, NULL);
+	if (in->xattr.root != VPN_NONE)
+		ptab_punch(tx, &in->xattr, NULL, 0, PGNO_END, UINT64_MAX, NULL);
 	/* It must be gone from memory before its number is free. */
 	in->mode = 0;
 	inode_put(fs, in);
 	number_undo(tx, vol, ino, generation);
 }
 
-/* An inode with its record stored.  Nothing names it yet, so it needs no lock. */
-static int inode_create(struct fs *fs, struct txn *tx, struct volume *vol,
-			const struct creation *cr, uint32_t nlink, uint64_t parent,
-			struct inode **out)
+int inode_create(struct fs *fs, struct txn *tx, struct volume *vol, const struct creation *cr,
+		 uint32_t nlink, uint64_t parent, struct inode **out)
 {
 	uint64_t ino, generation;
 	struct inode *in;
@@ -155,6 +215,10 @@ static int inode_create(struct fs *fs, struct txn *tx, struct volume *vol,
 	in->atime = in->mtime = in->ctime = in->btime;
 	if (cr->target)
 		rc = file_set_contents(tx, in, cr->target, strlen(cr->target));
+	if (rc == 0 && cr->access_acl)
+		rc = xattr_set(tx, in, ACL_ACCESS, cr->access_acl, cr->acl_len, 0);
+	if (rc == 0 && cr->default_acl)
+		rc = xattr_set(tx, in, ACL_DEFAULT, cr->default_acl, cr->acl_len, 0);
 	if (rc == 0)
 		rc = itable_store(tx, in);
 	if (rc) {
@@ -182,11 +246,13 @@ static int create_locked(struct fs *fs, struct inode *dir, const char *name, siz
 	}
 	if (rc == 0 && is_dir && dir->nlink >= LINKS_MAX)
 		rc = -EMLINK;
+	if (rc == 0)
+		rc = inode_changeable(dir, true);
+	if (rc == 0)
+		rc = creation_inherit(cr, dir);
 	if (rc)
 		return rc;
-	creation_inherit(cr, dir);
-	rc = txn_begin(fs->st, &tx, FRAME_NORMAL,
-		       CREATE_COST + (cr->target ? FILE_CONTENTS_COST : 0));
+	rc = txn_begin(fs->st, &tx, FRAME_NORMAL, CREATE_COST + creation_cost(cr));
 	if (rc)
 		return rc;
 	rc = itable_own(&tx, dir);
@@ -231,12 +297,19 @@ static int create(struct fs *fs, uint64_t dir_id, const char *name, size_t len, 
 	rw_wrlock(&dir->lock);
 	rc = name_dots(name, len) ? -EEXIST : create_locked(fs, dir, name, len, cr, &in);
 	rw_unlock(&dir->lock);
+	creation_free(cr);
 	if (rc == 0) {
 		answer(fs, in, out);
 		inode_put(fs, in);
 	}
 	inode_put(fs, dir);
 	return rc;
+}
+
+/* As in fs.h: FS_UMASK(). */
+static uint32_t umask_of(uint32_t mode)
+{
+	return mode >> FS_UMASK_SHIFT & 0777;
 }
 
 static int mode_check(uint32_t *mode, uint32_t rdev)
@@ -255,7 +328,8 @@ static int mode_check(uint32_t *mode, uint32_t rdev)
 int fs_mknod(struct fs *fs, uint64_t dir, const char *name, size_t len, uint32_t mode,
 	     uint32_t rdev, const struct fs_cred *cred, struct fs_attr *out)
 {
-	struct creation cr = { .mode = mode, .uid = cred->uid, .gid = cred->gid };
+	struct creation cr = {
+		.mode = mode, .umask = umask_of(mode), .uid = cred->uid, .gid = cred->gid};
 	int rc = mode_check(&cr.mode, rdev);
 
 	if (rc)
@@ -268,8 +342,10 @@ int fs_mknod(struct fs *fs, uint64_t dir, const char *name, size_t len, uint32_t
 int fs_mkdir(struct fs *fs, uint64_t dir, const char *name, size_t len, uint32_t mode,
 	     const struct fs_cred *cred, struct fs_attr *out)
 {
-	struct creation cr = { .mode = S_IFDIR | (mode & 07777), .uid = cred->uid,
-			       .gid = cred->gid };
+	struct creation cr = {.mode = S_IFDIR | (mode & 07777),
+			      .umask = umask_of(mode),
+			      .uid = cred->uid,
+			      .gid = cred->gid};
 
 	return create(fs, dir, name, len, &cr, out);
 }
@@ -290,8 +366,10 @@ int fs_symlink(struct fs *fs, uint64_t dir, const char *name, size_t len, const 
 int fs_tmpfile(struct fs *fs, uint64_t dir_id, uint32_t mode, const struct fs_cred *cred,
 	       struct fs_attr *out)
 {
-	struct creation cr = { .mode = S_IFREG | (mode & 07777), .uid = cred->uid,
-			       .gid = cred->gid };
+	struct creation cr = {.mode = S_IFREG | (mode & 07777),
+			      .umask = umask_of(mode),
+			      .uid = cred->uid,
+			      .gid = cred->gid};
 	struct inode *dir, *orphans, *in;
 	struct txn tx;
 	int rc;
@@ -301,15 +379,18 @@ int fs_tmpfile(struct fs *fs, uint64_t dir_id, uint32_t mode, const struct fs_cr
 		return rc;
 	rw_rdlock(&dir->lock);
 	rc = dir_usable(dir);
-	creation_inherit(&cr, dir);
+	if (rc == 0)
+		rc = inode_changeable(dir, true);
+	if (rc == 0)
+		rc = creation_inherit(&cr, dir);
 	rw_unlock(&dir->lock);
 	inode_put(fs, dir);
 	if (rc == 0)
 		rc = orphans_get(fs, &orphans);
 	if (rc)
-		return rc;
+		goto out_acl;
 	rw_wrlock(&orphans->lock);
-	rc = txn_begin(fs->st, &tx, FRAME_NORMAL, ITABLE_COST + ORPHAN_COST);
+	rc = txn_begin(fs->st, &tx, FRAME_NORMAL, ITABLE_COST + ORPHAN_COST + creation_cost(&cr));
 	if (rc)
 		goto out;
 	rc = inode_create(fs, &tx, fs->live, &cr, 0, 0, &in);
@@ -326,6 +407,8 @@ out:
 		inode_put(fs, in);
 	}
 	inode_put(fs, orphans);
+out_acl:
+	creation_free(&cr);
 	return rc;
 }
 
@@ -349,6 +432,11 @@ static int link_locked(struct fs *fs, struct inode *dir, const char *name, size_
 	rc = dir_find(dir, name, len, &de);
 	if (rc != -ENOENT)
 		return rc ? rc : -EEXIST;
+	rc = inode_changeable(dir, true);
+	if (rc == 0)
+		rc = inode_changeable(in, false);
+	if (rc)
+		return rc;
 	if (in->nlink == 0)
 		lockset_extend(ls, orphans);
 	rc = txn_begin(fs->st, &tx, FRAME_NORMAL, LINK_COST);
@@ -425,6 +513,9 @@ static int remove_locked(struct names *n, struct inode *orphans, bool want_dir)
 		return -ENOTDIR;
 	if (!want_dir && is_dir)
 		return -EISDIR;
+	rc = name_removable(dir, in);
+	if (rc)
+		return rc;
 	if (is_dir && in->size)
 		return -ENOTEMPTY;
 	if (is_dir || in->nlink == 1)

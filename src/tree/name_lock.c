@@ -65,6 +65,13 @@ bool lockset_extend(struct lockset *ls, struct inode *in)
 	return true;
 }
 
+int name_removable(const struct inode *dir, const struct inode *in)
+{
+	const int rc = inode_changeable(dir, false);
+
+	return rc ? rc : inode_changeable(in, false);
+}
+
 int dir_usable(const struct inode *dir)
 {
 	if (!dir->mode)

@@ -58,6 +58,8 @@ void names_put(struct names *n); /* unlocks what is still locked, and lets go of
 
 /* May names be made and found in it?  -ENOTDIR, -ENOENT, -ESTALE.  Lock held. */
 int dir_usable(const struct inode *dir);
+/* Do the flags allow a name to go?  dir: its directory, in: what it names.  Locks held. */
+int name_removable(const struct inode *dir, const struct inode *in);
 /* -ENOENT (empty), -ENAMETOOLONG, -EINVAL ('/' or 0 in it). */
 int name_check(const char *name, size_t len);
 /* 1: ".", 2: "..", 0: neither. */
@@ -66,6 +68,29 @@ unsigned name_dots(const char *name, size_t len);
 int entry_find(struct inode *dir, const char *name, size_t len, struct dir_entry *de);
 /* What an entry leads to, held. -EUCLEAN: nothing. */
 int entry_get(struct fs *fs, struct inode *dir, const struct dir_entry *de, struct inode **out);
+
+/* ---- name.c: something new */
+struct creation {
+	uint32_t mode, rdev; /* mode with its type */
+	uint32_t umask;
+	uint32_t uid, gid;
+	const char *target; /* of a symlink */
+	/* What it inherits; NULL: none.  Of the same length; creation_free() */
+	void *access_acl, *default_acl;
+	size_t acl_len;
+};
+/* A setgid directory gives its group to what is made in it, and to directories the bit; a default
+ * access control list is inherited.  Lock: the directory's; creation_free() also after an error. */
+int creation_inherit(struct creation *cr, struct inode *dir);
+/* Frames that the new inode takes besides its record. */
+uint64_t creation_cost(const struct creation *cr);
+void creation_free(struct creation *cr);
+/* An inode with its record stored, held.  Nothing names it yet, so it needs no lock.  tx open;
+ * takes 2 * ITABLE_COST and creation_cost(). */
+int inode_create(struct fs *fs, struct txn *tx, struct volume *vol, const struct creation *cr,
+		 uint32_t nlink, uint64_t parent, struct inode **out);
+/* Give back an inode that nobody has seen, and its hold. */
+void inode_undo(struct fs *fs, struct txn *tx, struct inode *in);
 
 /* The orphan directory of the live volume, held. */
 int orphans_get(struct fs *fs, struct inode **out);

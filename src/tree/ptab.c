@@ -82,6 +82,16 @@ int ptab_unref_shared(struct txn *tx, vpn_t vpn)
 	return rc;
 }
 
+/* A page of contents has been replaced by what was written. */
+static int let_go_written(struct txn *tx, vpn_t vpn)
+{
+	uint64_t left;
+	int rc;
+
+	rc = page_unref(tx, vpn, &left);
+	return rc || !left ? rc : page_unkeep(tx, vpn);
+}
+
 static void unref_children(struct txn *tx, const struct node *nd, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++)
@@ -152,7 +162,7 @@ static int make_own(struct txn *tx, const struct ptab_ops *ops, bool is_node, vp
 	if (!rc && refs > 1) {
 		rc = is_node ? copy_node(tx, *vpn, &copy) : copy_leaf(tx, ops, *vpn, &copy);
 		if (!rc) {
-			rc = page_unref(tx, *vpn, NULL);
+			rc = is_node || ops ? page_unref(tx, *vpn, NULL) : let_go_written(tx, *vpn);
 			*vpn = copy;
 		}
 	}
@@ -518,7 +528,7 @@ int ptab_write(struct txn *tx, struct ptab *pt, const struct ptab_ops *ops, pgno
 		return done(pt, rc);
 	if (added)
 		*added = !old;
-	return old ? page_unref(tx, old, NULL) : 0;
+	return old ? let_go_written(tx, old) : 0;
 }
 
 /* Is the page of this entry the tree's own, to be written where it is?  1, 0, an error. */
@@ -573,7 +583,7 @@ static int write_node(struct txn *tx, struct ptab *pt, vpn_t node, pgno_t pgno, 
 			return err;
 	}
 	for (uint64_t i = 0; i < ngone; i++) {
-		err = page_unref(tx, gone[i], NULL);
+		err = let_go_written(tx, gone[i]);
 		if (err && !rc)
 			rc = err;
 	}

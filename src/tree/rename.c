@@ -7,9 +7,10 @@
 
 #include "tree/name_lock.h"
 
-/* Two directories change, and the orphan directory; then the records of what moves and what is
- * replaced. */
-#define RENAME_COST (2 * (DIR_COST + ITABLE_COST) + 2 * ITABLE_COST + ORPHAN_COST)
+/* Two directories change, and the orphan directory; then the records of what moves, of what is
+ * replaced and of a whiteout. */
+#define RENAME_COST (2 * (DIR_COST + ITABLE_COST) + 4 * ITABLE_COST + ORPHAN_COST)
+static_assert(RENAME_COST <= 160, "it works on a full image: frame.h promises that much");
 
 /*
  * Is `dir` the directory `top` or below it? 1, 0, error.  Locks: rename_lock, which keeps every
@@ -23,7 +24,7 @@ static int is_below(struct fs *fs, const struct inode *dir, const struct inode *
 		struct inode *in;
 		int rc;
 
-		if (ino == PMFS_INO_ROOT)
+		if (ino == PMFS_INO_ROOT || ino == atomic_load(&dir->vol->hidden))
 			return 0;
 		/* A ring of parents in a bad image: the mark moves ahead in growing steps until it
 		 * lies on the ring. */
@@ -47,6 +48,7 @@ struct move {
 	struct names names;
 	struct inode *from, *to, *src, *dst; /* dst: NULL when the new name is free */
 	struct inode *orphans;
+	const struct fs_cred *whiteout; /* NULL: none is left behind */
 	bool exchange, src_dir, dst_dir;
 };
 
@@ -61,6 +63,11 @@ static int move_check(struct move *m, unsigned flags)
 		return -EEXIST;
 	if (m->src == m->dst)
 		return 0;
+	rc = name_removable(m->from, m->src);
+	if (rc == 0)
+		rc = m->dst ? name_removable(m->to, m->dst) : inode_changeable(m->to, true);
+	if (rc)
+		return rc;
 	if (m->from != m->to) {
 		rc = m->src_dir ? is_below(m->fs, m->to, m->src) : 0;
 		if (rc == 0 && m->exchange && m->dst_dir)
@@ -81,7 +88,7 @@ static int move_check(struct move *m, unsigned flags)
 	return m->dst_dir && m->dst->size ? -ENOTEMPTY : 0;
 }
 
-static int move_names(struct txn *tx, struct move *m)
+static int move_names(struct txn *tx, struct move *m, const struct inode *whiteout)
 {
 	const char *name = m->names.at[0].name, *new_name = m->names.at[1].name;
 	const size_t len = m->names.at[0].len, new_len = m->names.at[1].len;
@@ -95,6 +102,8 @@ static int move_names(struct txn *tx, struct move *m)
 	if (m->exchange)
 		return dir_replace(tx, m->from, name, len, m->dst->ino,
 				   (uint8_t)IFTODT(m->dst->mode));
+	if (whiteout)
+		return dir_replace(tx, m->from, name, len, whiteout->ino, DT_CHR);
 	return dir_remove(tx, m->from, name, len, NULL);
 }
 
@@ -129,18 +138,28 @@ static void move_counts(struct move *m)
 static int move_run(struct move *m)
 {
 	struct inode *stored[] = { m->src, m->dst, m->from, m->from == m->to ? NULL : m->to };
+	struct creation cr = {.mode = S_IFCHR};
+	struct inode *whiteout = NULL;
 	struct txn tx;
-	int rc, rc2;
+	int rc = 0, rc2;
 
-	rc = txn_begin(m->fs->st, &tx, FRAME_NORMAL, RENAME_COST);
+	if (m->whiteout) {
+		cr.uid = m->whiteout->uid;
+		cr.gid = m->whiteout->gid;
+		rc = creation_inherit(&cr, m->from);
+	}
+	if (rc == 0)
+		rc = txn_begin(m->fs->st, &tx, FRAME_UPKEEP, RENAME_COST + creation_cost(&cr));
 	if (rc)
-		return rc;
+		goto out_acl;
 	rc = itable_own(&tx, m->from);
 	if (rc == 0)
 		rc = itable_own(&tx, m->to);
+	if (rc == 0 && m->whiteout)
+		rc = inode_create(m->fs, &tx, m->fs->live, &cr, 1, 0, &whiteout);
 	if (rc)
 		goto out;
-	rc = move_names(&tx, m);
+	rc = move_names(&tx, m, whiteout);
 	if (rc == 0) {
 		move_counts(m);
 		if (m->dst && m->dst->nlink == 0)
@@ -150,8 +169,15 @@ static int move_run(struct move *m)
 		rc2 = stored[i] ? itable_store(&tx, stored[i]) : 0;
 		rc = rc ? rc : rc2;
 	}
+	/* Its name is there when the moving did not fail. */
+	if (whiteout && rc)
+		inode_undo(m->fs, &tx, whiteout);
+	else if (whiteout)
+		inode_put(m->fs, whiteout);
 out:
 	txn_end(&tx);
+out_acl:
+	creation_free(&cr);
 	return rc;
 }
 
@@ -196,10 +222,11 @@ static int rename_check(const char *name, size_t len, const char *new_name, size
 	return 0;
 }
 
-int fs_rename(struct fs *fs, uint64_t dir, const char *name, size_t len, uint64_t new_dir,
-	      const char *new_name, size_t new_len, unsigned flags)
+static int rename_names(struct fs *fs, uint64_t dir, const char *name, size_t len,
+			uint64_t new_dir, const char *new_name, size_t new_len, unsigned flags,
+			const struct fs_cred *whiteout)
 {
-	struct move m = { .fs = fs, .exchange = flags & RENAME_EXCHANGE };
+	struct move m = {.fs = fs, .exchange = flags & RENAME_EXCHANGE, .whiteout = whiteout};
 	int rc;
 
 	rc = rename_check(name, len, new_name, new_len, flags);
@@ -241,4 +268,19 @@ out_to:
 out_from:
 	inode_put(fs, m.from);
 	return rc;
+}
+
+int fs_rename(struct fs *fs, uint64_t dir, const char *name, size_t len, uint64_t new_dir,
+	      const char *new_name, size_t new_len, unsigned flags)
+{
+	return rename_names(fs, dir, name, len, new_dir, new_name, new_len, flags, NULL);
+}
+
+int fs_rename_whiteout(struct fs *fs, uint64_t dir, const char *name, size_t len, uint64_t new_dir,
+		       const char *new_name, size_t new_len, unsigned flags,
+		       const struct fs_cred *cred)
+{
+	if (flags & RENAME_EXCHANGE)
+		return -EINVAL;
+	return rename_names(fs, dir, name, len, new_dir, new_name, new_len, flags, cred);
 }

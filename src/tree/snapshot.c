@@ -203,6 +203,27 @@ int fs_snap_create(struct fs *fs, const char *name, const char *message, struct 
 	return rc;
 }
 
+int volume_pin(struct fs *fs, struct volume **out)
+{
+	struct create cr = {.vol = volume_new(fs)};
+	int rc;
+
+	if (!cr.vol)
+		return -ENOMEM;
+	atomic_init(&cr.vol->state, PMFS_VOL_DYING);
+	atomic_init(&cr.vol->users, 1);
+	mutex_lock(&fs->snap_lock);
+	rc = commit_with(fs->st, FRAME_NORMAL, VOLUME_ROW_COST, create_at_close, &cr);
+	if (!rc && cr.added) {
+		volume_add(cr.vol);
+		*out = cr.vol;
+		cr.vol = NULL;
+	}
+	mutex_unlock(&fs->snap_lock);
+	volume_free(cr.vol);
+	return rc;
+}
+
 /* Write a snapshot's row anew and follow in memory.  Locks: snap_lock held.  *generation holds the
  * change. */
 static int snap_change(struct fs *fs, struct volume *vol, uint32_t state, const char *name,

@@ -52,17 +52,18 @@ static void row_encode(const struct volume *vol, struct pmfs_volume *rec)
 	le64_put(&rec->free_ino, vol->free_ino);
 	le64_put(&rec->inodes_used, vol->inodes_used);
 	le64_put(&rec->data_pages, vol->data_pages);
+	le64_put(&rec->hidden, atomic_load(&vol->hidden));
 }
 
 /* zero terminated and padded? */
-static bool text_valid(const uint8_t *text, size_t size)
+bool volume_text_valid(const uint8_t *text, size_t size)
 {
 	const uint8_t *end = memchr(text, 0, size);
 
 	return end && mem_is_zero(end, size - (size_t)(end - text));
 }
 
-static const char *row_decode(const struct pmfs_volume *rec, uint64_t next_volume,
+const char *volume_row_decode(const struct pmfs_volume *rec, uint64_t next_volume,
 			      struct volume *vol)
 {
 	const uint32_t state = le32_get(rec->state);
@@ -71,8 +72,8 @@ static const char *row_decode(const struct pmfs_volume *rec, uint64_t next_volum
 		return "a row of the volume table has an unknown state";
 	if (!le64_get(rec->id) || le64_get(rec->id) >= next_volume)
 		return "a row of the volume table has an impossible id";
-	if (!text_valid(rec->name, sizeof(rec->name)) ||
-	    !text_valid(rec->message, sizeof(rec->message)))
+	if (!volume_text_valid(rec->name, sizeof(rec->name)) ||
+	    !volume_text_valid(rec->message, sizeof(rec->message)))
 		return "a row of the volume table has a name that does not end";
 	if ((state == PMFS_VOL_SNAPSHOT) != (rec->name[0] != 0))
 		return "a volume has a name that should have none, or the reverse";
@@ -85,6 +86,7 @@ static const char *row_decode(const struct pmfs_volume *rec, uint64_t next_volum
 	vol->free_ino = le64_get(rec->free_ino);
 	vol->inodes_used = le64_get(rec->inodes_used);
 	vol->data_pages = le64_get(rec->data_pages);
+	atomic_init(&vol->hidden, le64_get(rec->hidden));
 	memcpy(vol->name, rec->name, sizeof(vol->name));
 	memcpy(vol->message, rec->message, sizeof(vol->message));
 	if (!ptab_valid(&vol->inodes) || (state != PMFS_VOL_DYING && !vol->inodes.root))
@@ -93,6 +95,9 @@ static const char *row_decode(const struct pmfs_volume *rec, uint64_t next_volum
 		return "a volume has an impossible number of inodes";
 	if (vol->free_ino >= vol->next_ino)
 		return "a volume's list of free inodes starts at an impossible number";
+	if (le64_get(rec->hidden) >= vol->next_ino ||
+	    (le64_get(rec->hidden) && le64_get(rec->hidden) < PMFS_INO_FIRST))
+		return "a volume's hidden directory has an impossible number";
 	return NULL;
 }
 
@@ -208,6 +213,7 @@ int volume_fork(struct txn *tx, struct volume *vol)
 	vol->free_ino = live->free_ino;
 	vol->inodes_used = live->inodes_used;
 	vol->data_pages = live->data_pages;
+	atomic_store(&vol->hidden, atomic_load(&live->hidden));
 	fs->next_volume++;
 	fs->rows = MAX(rows, row + 1);
 	{
@@ -357,8 +363,9 @@ struct volume *volume_next_dying(struct fs *fs)
 
 /* ------------------------------------------------------------------ loading */
 
-/* A directory of a new image; number and generation are fixed. */
-static int make_directory(struct txn *tx, struct volume *vol, uint64_t ino, uint32_t mode)
+/* A directory that no other has in it. */
+static int make_directory(struct txn *tx, struct volume *vol, uint64_t ino, uint64_t generation,
+			  uint32_t mode)
 {
 	struct inode in = {.vol = vol, .ino = ino};
 	int rc;
@@ -368,13 +375,56 @@ static int make_directory(struct txn *tx, struct volume *vol, uint64_t ino, uint
 	in.gid = vol->fs->root_gid;
 	in.nlink = 2;
 	in.parent = ino;
-	in.generation = 1;
+	in.generation = generation;
 	now(&in.btime);
 	in.atime = in.mtime = in.ctime = in.btime;
 	rw_init(&in.lock, LOCK_INODE);
 	rc = itable_store(tx, &in);
 	rw_destroy(&in.lock);
 	return rc;
+}
+
+int fs_make_hidden(struct fs *fs)
+{
+	struct volume *vol = fs->live;
+	uint64_t ino, generation;
+	struct txn tx;
+	int rc;
+
+	if (fs->read_only)
+		return -EROFS;
+	/* One at a time, and no snapshot in between. */
+	mutex_lock(&fs->snap_lock);
+	rc = atomic_load(&vol->hidden) ? -EEXIST : 0;
+	if (!rc)
+		rc = txn_begin(fs->st, &tx, FRAME_NORMAL, 2 * ITABLE_COST + VOLUME_ROW_COST);
+	if (rc)
+		goto out;
+	rc = itable_alloc(&tx, vol, &ino, &generation);
+	if (!rc)
+		rc = make_directory(&tx, vol, ino, generation, 0755);
+	if (!rc) {
+		atomic_store(&vol->hidden, ino);
+		mutex_lock(&vol->lock);
+		rc = volume_store_row(&tx, vol);
+		mutex_unlock(&vol->lock);
+	}
+	txn_end(&tx);
+out:
+	mutex_unlock(&fs->snap_lock);
+	return rc == -EEXIST ? 0 : rc;
+}
+
+uint64_t fs_hidden(struct fs *fs, uint64_t id)
+{
+	struct volume *vol = volume_get(fs, NODE_VOLUME(id));
+	uint64_t ino = 0;
+
+	if (vol) {
+		ino = atomic_load(&vol->hidden);
+		volume_put(vol);
+	}
+	return ino ? NODE_ID(NODE_VOLUME(id), ino) : 0;
 }
 
 static int make_first(struct fs *fs, const char **what)
@@ -403,9 +453,9 @@ static int make_first(struct fs *fs, const char **what)
 	row_encode(vol, &rec);
 	rc = row_write(&tx, fs, 0, &rec, sizeof(rec));
 	if (!rc)
-		rc = make_directory(&tx, vol, PMFS_INO_ROOT, fs->root_mode);
+		rc = make_directory(&tx, vol, PMFS_INO_ROOT, 1, fs->root_mode);
 	if (!rc)
-		rc = make_directory(&tx, vol, PMFS_INO_ORPHANS, 0700);
+		rc = make_directory(&tx, vol, PMFS_INO_ORPHANS, 1, 0700);
 	txn_end(&tx);
 	return rc;
 }
@@ -420,7 +470,7 @@ static int load_row(struct fs *fs, uint32_t row, const struct pmfs_volume *rec, 
 	if (!vol)
 		return -ENOMEM;
 	vol->row = row;
-	*what = row_decode(rec, fs->next_volume, vol);
+	*what = volume_row_decode(rec, fs->next_volume, vol);
 	if (!*what && by_id(fs, vol->id))
 		*what = "two volumes have the same id";
 	if (*what) {

@@ -44,6 +44,7 @@ struct volume {
 	struct ptab inodes;				      /* guarded by lock */
 	uint64_t next_ino, free_ino, inodes_used, data_pages; /* guarded by lock */
 
+	_Atomic uint64_t hidden; /* number of the hidden directory, 0: none; is set once */
 	_Atomic bool stuck; /* the reclaimer has met damage */
 	/* Cached inodes and running walks; a dying volume is reclaimed at 0. */
 	_Atomic uint32_t users;
@@ -73,6 +74,13 @@ struct volume *volume_get_by_name(struct fs *fs, const char *name);
 /* Wakes the reclaimer when the last user of a dying volume goes. */
 void volume_put(struct volume *vol);
 
+/* ---- for repair */
+
+/* Zero terminated and padded? */
+bool volume_text_valid(const uint8_t *text, size_t size);
+/* A row that is in use: NULL, or what is wrong with it.  vol is new. */
+const char *volume_row_decode(const struct pmfs_volume *rec, uint64_t next_volume, struct volume *vol);
+
 /* ---- for snapshot.c, reclaim.c and check.c */
 
 /* A volume in memory that is in no list yet; NULL: no memory. */
@@ -87,6 +95,11 @@ void volume_add(struct volume *vol);
  * vol->lock held. */
 int volume_store_as(struct txn *tx, struct volume *vol, uint32_t state, const char *name,
 		    const char *message);
+/*
+ * Hold the live volume as it is at one moment: a volume that is born dying, so that nobody sees it and a crash leaves nothing that would not be
+ * given back.  volume_put() lets go of it.  Errors of fs_snap_create().
+ */
+int volume_pin(struct fs *fs, struct volume **out);
 /* Free the row of a dying volume whose inode file is gone. */
 int volume_erase_row(struct txn *tx, struct volume *vol);
 /* Take an erased one out of the list and free it. */

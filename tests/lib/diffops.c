@@ -493,8 +493,16 @@ static long do_lseek(struct run *r)
 	return lseek(r->fd, r->f[F_OFF], (int)r->f[F_FLAGS]);
 }
 
+/* The contents of a short file may be in one piece with its inode: all of them are data. */
+static void truncated(struct run *r, int fd)
+{
+	if (r->f[F_OFF] < PAGE && fd >= 0)
+		loosen(&r->w->holes, fd);
+}
+
 static long do_ftruncate(struct run *r)
 {
+	truncated(r, r->fd);
 	return ftruncate(r->fd, r->f[F_OFF]);
 }
 
@@ -506,13 +514,20 @@ static void through_proc(const struct run *r, char *name)
 
 static long do_truncate(struct run *r)
 {
+	struct stat st = {0};
 	char name[PATH_MAX];
-	struct stat st;
 
 	/* Is that a change, and its time one of now?  It is for ext4. */
 	if (!fstatat(r->at, r->path, &st, 0) && S_ISREG(st.st_mode) && st.st_size == r->f[F_OFF])
 		return skipped(r);
 	through_proc(r, name);
+	if (r->f[F_OFF] < PAGE && S_ISREG(st.st_mode)) {
+		const int fd = openat(r->at, r->path, O_PATH | O_CLOEXEC);
+
+		truncated(r, fd);
+		if (fd >= 0)
+			close(fd);
+	}
 	return truncate(name, r->f[F_OFF]);
 }
 
@@ -645,8 +660,10 @@ static long do_sendfile(struct run *r)
 {
 	struct stat a, b;
 
-	/* Within a file: who is first, the page that is read or the one that is written? */
-	if (!fstat(r->fd, &a) && !fstat(r->fd2, &b) && a.st_ino == b.st_ino)
+	/* Pages go by reference: within a file the one that is read may be the one that is written,
+	 * in a fifo it may still change. */
+	if (!fstat(r->fd, &a) && !fstat(r->fd2, &b) &&
+	    (a.st_ino == b.st_ino || S_ISFIFO(b.st_mode)))
 		return skipped(r);
 	return move(r, step_sendfile);
 }

@@ -168,6 +168,34 @@ mount_pmfs ram "$M" size=64M,allow_other,dev,suid
 python3 "$T/perm.py" "$M"
 umount_pmfs "$M"
 
+say "the same where the kernel has to see to privileges (no KILLPRIV_V2)"
+export PMFS_FAULTS=fuse.killpriv_v2:1+:EIO
+mount_pmfs ram "$M" size=64M,allow_other,dev,suid
+unset PMFS_FAULTS
+python3 "$T/perm.py" "$M"
+umount_pmfs "$M"
+
+say "trusted attributes are listed to who may see them"
+mount_pmfs ram "$M" size=64M,allow_other
+chmod 755 "$M"
+python3 - "$M" <<'PY'
+import os, sys
+path = sys.argv[1] + "/f"
+open(path, "w").close()
+os.chmod(path, 0o644)
+os.setxattr(path, "trusted.a", b"")
+os.setxattr(path, "user.b", b"")
+assert sorted(os.listxattr(path)) == ["trusted.a", "user.b"]
+pid = os.fork()
+if pid == 0:
+    os.setgroups([])
+    os.setresgid(1000, 1000, 1000)
+    os.setresuid(1000, 1000, 1000)
+    os._exit(os.listxattr(path) != ["user.b"])
+assert os.waitpid(pid, 0)[1] == 0, "an ordinary user sees trusted attributes"
+PY
+umount_pmfs "$M"
+
 if command -v setpriv >/dev/null; then
 	say "without allow_other nobody else gets in, whatever the modes say"
 	mount_pmfs ram "$M" size=64M

@@ -36,6 +36,8 @@ usage pmfs "$T/img" "$M" -o commit=5x
 usage pmfs "$T/img" "$M" -o threads=-1
 usage pmfs "$T/img" "$M" -o snapdir=sideways
 usage pmfs "$T/img" "$M" -o io_uring=maybe
+usage pmfs "$T/img" "$M" -o views=x
+usage pmfs "$T/img" "$M" -o passthrough=maybe
 usage pmfs "$T/img" "$M" -o commit
 usage pmfs "$T/img" "$M" --size 1G
 usage pmfs ram "$M" --create
@@ -56,10 +58,18 @@ for command in diff rollback fork restore clone mount hold release send receive 
 	usage pmfs-snap "$command" "$M"
 	expect_text 'not available yet'
 done
-for command in du info compact trim resize scrub get set top map ring bench; do
+for command in du compact trim resize get set top map bench; do
 	usage pmfs-ctl "$command" "$M"
 	expect_text 'not available yet'
 done
+usage pmfs-ctl info
+usage pmfs-ctl info "$M" more
+usage pmfs-ctl ring
+usage pmfs-ctl ring make "$M/x"
+usage pmfs-ctl ring create
+usage pmfs-ctl ring create --size x "$M/x"
+usage pmfs-ctl ring create --log --multi "$M/x"
+usage pmfs-ctl ring stat --log "$M/x"
 usage pmfs-snap create
 usage pmfs-snap create "$M" a b
 usage pmfs-snap create "$M" -m
@@ -72,6 +82,8 @@ usage pmfs-snap rename "$M" a
 usage pmfs-ctl status
 usage pmfs-ctl status "$M" more
 usage pmfs-ctl stats "$M" -i nonsense
+usage pmfs-ctl scrub "$M"
+usage pmfs-ctl scrub "$M" nonsense
 usage pmfs-ctl dedup "$M"
 usage pmfs-ctl dedup "$M" nonsense
 usage pmfs-ctl dedup "$M" wait --progress=nonsense
@@ -87,8 +99,9 @@ usage mkfs.pmfs "$T/x" --label "$(printf '%065d' 0)"
 expect_fail 16 fsck.pmfs
 expect_fail 16 fsck.pmfs "$T/img" more
 expect_fail 16 fsck.pmfs --nonsense "$T/img"
-expect_fail 16 fsck.pmfs -y "$T/img"
-expect_text 'not available yet'
+expect_fail 16 fsck.pmfs -n -y "$T/img"
+expect_fail 16 fsck.pmfs --cut-data "$T/img"
+expect_fail 16 fsck.pmfs --progress=much "$T/img"
 
 say 'in JSON, wherever --json stands'
 for args in '--json nonsense' 'nonsense --json' 'list --json' 'list --nonsense --json'; do

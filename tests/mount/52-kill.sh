@@ -21,9 +21,10 @@ writer() { # NUMBER ROUND
 		sync "$M" 2>/dev/null || return 0
 		echo "$(sha256sum <"$T/data.$1" | cut -d' ' -f1)  $name" >>"$T/acknowledged.$1"
 		if [ $((i % 3)) -eq 2 ] && [ "$1" = 1 ]; then
+			# Until its removal is synced it may be there or not.
+			sed -i '$d' "$T/acknowledged.$1"
 			rm "$M/$name" 2>/dev/null || return 0
 			sync "$M" 2>/dev/null || return 0
-			sed -i '$d' "$T/acknowledged.$1"
 			echo "$name" >>"$T/removed"
 		fi
 	done

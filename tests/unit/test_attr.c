@@ -206,6 +206,71 @@ static void test_attr_refusals(void **state)
 	assert_int_equal(get(fx, fx->root).mode, S_IFDIR | 0755);
 }
 
+/* What immutable and append-only forbid, call by call. */
+static void test_attr_flags(void **state)
+{
+	struct fsfix *fx = *state;
+	const struct fs_cred cred = {0, 0};
+	const struct fs_setattr set = {.mode = 0600, .size = 1};
+	const uint64_t f = fsfix_file(fx, fx->root, "f"), d = fsfix_mkdir(fx, fx->root, "d");
+	const uint64_t log = fsfix_file(fx, fx->root, "log"), in_d = fsfix_file(fx, d, "f");
+	const uint64_t root = fx->root;
+	struct fs_attr attr;
+
+	fsfix_write(fx, f, 0, "one", 3);
+	fsfix_write(fx, log, 0, "one", 3);
+	assert_int_equal(fs_set_flags(fx->fs, f, 1, 1), -EINVAL);
+	assert_int_equal(fs_symlink(fx->fs, root, "l", 1, "f", &cred, &attr), 0);
+	assert_int_equal(fs_set_flags(fx->fs, attr.id, PMFS_INODE_NODUMP, PMFS_INODE_NODUMP),
+			 -EOPNOTSUPP);
+	assert_int_equal(fs_set_flags(fx->fs, f, PMFS_INODE_USER,
+				      PMFS_INODE_IMMUTABLE | PMFS_INODE_NODUMP), 0);
+	assert_int_equal(fs_set_flags(fx->fs, d, PMFS_INODE_IMMUTABLE, PMFS_INODE_IMMUTABLE), 0);
+	assert_int_equal(fs_set_flags(fx->fs, log, PMFS_INODE_APPEND, PMFS_INODE_APPEND), 0);
+	fsfix_reopen(fx);
+	assert_int_equal(fsfix_find(fx, root, "f"), f);
+	assert_int_equal(fsfix_find(fx, root, "log"), log);
+	assert_int_equal(fsfix_find(fx, root, "d"), d);
+	assert_int_equal(fsfix_find(fx, d, "f"), in_d);
+	assert_int_equal(get(fx, f).flags, PMFS_INODE_IMMUTABLE | PMFS_INODE_NODUMP);
+
+	assert_int_equal(fs_write(fx->fs, f, 3, "x", 1, 0), -EPERM);
+	assert_int_equal(fs_write(fx->fs, f, 3, "x", 1, FS_WRITE_CACHED), -EPERM);
+	assert_int_equal(fs_setattr(fx->fs, f, FS_SET_MODE, &set, NULL), -EPERM);
+	assert_int_equal(fs_setattr(fx->fs, f, FS_SET_SIZE, &set, NULL), -EPERM);
+	assert_int_equal(fs_setattr(fx->fs, f, FS_SET_MTIME_NOW, &set, NULL), -EPERM);
+	assert_int_equal(fs_fallocate(fx->fs, f, 0, 0, 4096), -EPERM);
+	assert_int_equal(fs_copy_range(fx->fs, log, 0, f, 3, 3), -EPERM);
+	assert_int_equal(fs_setxattr(fx->fs, f, "user.a", "b", 1, 0), -EPERM);
+	assert_int_equal(fs_link(fx->fs, f, root, "g", 1, &attr), -EPERM);
+	assert_int_equal(fs_unlink(fx->fs, root, "f", 1), -EPERM);
+	assert_int_equal(fs_rename(fx->fs, root, "f", 1, root, "g", 1, 0), -EPERM);
+	assert_int_equal(fs_rename(fx->fs, root, "log", 3, root, "f", 1, 0), -EPERM);
+	fsfix_expect(fx, f, 0, "one", 3);
+
+	assert_int_equal(fs_mknod(fx->fs, d, "g", 1, S_IFREG, 0, &cred, &attr), -EPERM);
+	assert_int_equal(fs_tmpfile(fx->fs, d, 0600, &cred, &attr), -EPERM);
+	assert_int_equal(fs_unlink(fx->fs, d, "f", 1), -EPERM);
+	assert_int_equal(fs_rename(fx->fs, d, "f", 1, root, "g", 1, 0), -EPERM);
+	assert_int_equal(fs_rename(fx->fs, root, "l", 1, d, "l", 1, 0), -EPERM);
+	assert_int_equal(fs_rmdir(fx->fs, root, "d", 1), -EPERM);
+	fsfix_write(fx, in_d, 0, "x", 1);
+
+	fsfix_write(fx, log, 3, "two", 3);
+	assert_int_equal(fs_write(fx->fs, log, 5, "xx", 2, 0), -EPERM);
+	assert_int_equal(fs_write(fx->fs, log, 0, "onetwo!", 7, FS_WRITE_CACHED), 7);
+	assert_int_equal(fs_setattr(fx->fs, log, FS_SET_SIZE, &set, NULL), -EPERM);
+	assert_int_equal(fs_setattr(fx->fs, log, FS_SET_MTIME_NOW, &set, NULL), 0);
+	assert_int_equal(fs_fallocate(fx->fs, log, 3, 0, 4096), -EPERM);
+	assert_int_equal(fs_unlink(fx->fs, root, "log", 3), -EPERM);
+
+	assert_int_equal(fs_set_flags(fx->fs, f, PMFS_INODE_IMMUTABLE, 0), 0);
+	assert_int_equal(get(fx, f).flags, PMFS_INODE_NODUMP);
+	assert_int_equal(fs_unlink(fx->fs, root, "f", 1), 0);
+	assert_int_equal(fs_set_flags(fx->fs, d, PMFS_INODE_IMMUTABLE, PMFS_INODE_APPEND), 0);
+	assert_int_equal(fs_unlink(fx->fs, d, "f", 1), 0);
+}
+
 int main(void)
 {
 #define IN(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
@@ -215,6 +280,7 @@ int main(void)
 		IN(test_attr_times),
 		IN(test_attr_chown_kills_privileges_when_asked),
 		IN(test_attr_refusals),
+		IN(test_attr_flags),
 	};
 #undef IN
 

@@ -313,7 +313,7 @@ static void test_file_read_of_merged_zeros(void **state)
 	struct store_stats stats;
 	size_t at = 0;
 
-	assert_int_equal(fs_fallocate(fx->fs, id, 0, 0, 256 * PAGE), 0);
+	assert_int_equal(fs_fallocate(fx->fs, id, FALLOC_FL_ZERO_RANGE, 0, 256 * PAGE), 0);
 	assert_int_equal(fs_sync(fx->fs), 0);
 	assert_int_equal(store_each_page(st, 0, store_vpn_limit(st), merge_zero, st), 0);
 	store_stat(st, &stats);

@@ -220,11 +220,11 @@ static void test_frame_first_ones_stand_in_a_row(void **state)
  */
 static void test_frame_each_class_has_its_share(void **state)
 {
-	const uint64_t limit = 16384;
+	const uint64_t limit = 32768;
 	struct frame_stats st;
 	struct region *rg;
 	struct frames *fr;
-	uint64_t n = 0;
+	uint64_t n = 0, upkeep;
 
 	(void)state;
 	open_image(limit, 0, &rg, &fr);
@@ -245,8 +245,13 @@ static void test_frame_each_class_has_its_share(void **state)
 	assert_int_equal(st.free - n, st.map_reserve + st.freeing_reserve);
 	assert_int_equal(st.available, 0);
 
-	assert_int_equal(frames_reserve(fr, FRAME_FREEING, st.freeing_reserve), -EAGAIN);
-	assert_int_equal(frames_reserve(fr, FRAME_FREEING, st.freeing_reserve / 4 * 3 - 2), 0);
+	/* Changes leave enough for a removal. */
+	upkeep = st.freeing_reserve / 4 * 3 - 100 - 2;
+	assert_int_equal(frames_reserve(fr, FRAME_UPKEEP, upkeep + 3), -EAGAIN);
+	assert_int_equal(frames_reserve(fr, FRAME_UPKEEP, upkeep), 0);
+	assert_int_equal(frames_reserve(fr, FRAME_UPKEEP, 3), -EAGAIN);
+	assert_int_equal(frames_reserve(fr, FRAME_FREEING, st.freeing_reserve - upkeep), -EAGAIN);
+	assert_int_equal(frames_reserve(fr, FRAME_FREEING, 96), 0);
 	assert_int_equal(frames_reserve(fr, FRAME_FREEING, 3), -EAGAIN);
 	assert_int_equal(frames_reserve(fr, FRAME_RECLAIM, st.freeing_reserve / 4 - 2), 0);
 	assert_int_equal(frames_reserve(fr, FRAME_RECLAIM, 6), -EAGAIN);
@@ -275,7 +280,7 @@ static void test_frame_smallest_image_has_room(void **state)
 
 	(void)state;
 	open_image(PMFS_MIN_FRAMES, 0, &rg, &fr);
-	/* 64 for who gives things back, 256 for who removes them, nodes for the map. */
+	/* 96 for who gives things back, 100 for who removes them, 188 for changes, nodes for the map. */
 	assert_true(stat_of(fr).available > PMFS_MIN_FRAMES / 2);
 	assert_int_equal(frames_reserve(fr, FRAME_NORMAL, PMFS_MIN_FRAMES / 2), 0);
 	close_both(rg, fr);
@@ -664,7 +669,7 @@ static void test_frame_full_old_image_waits_for_the_scan(void **state)
 	for (pfn_t pfn = FIRST; pfn < 512; pfn++)
 		frames_scan_count(fr, pfn);
 	frames_scan_done(fr);
-	assert_int_equal(frames_reserve(fr, FRAME_NORMAL, 200), 0);
+	assert_int_equal(frames_reserve(fr, FRAME_NORMAL, 70), 0);
 	assert_int_equal(frames_reserve(fr, FRAME_NORMAL, 400), -ENOSPC);
 	close_both(rg, fr);
 }

@@ -102,7 +102,7 @@ static void test_itable_contradictions_are_refused(void **state)
 	} while (0)
 	REFUSED(le32_put(&rec.mode, 0644));
 	REFUSED(le32_put(&rec.mode, S_IFREG | 0200644));
-	REFUSED(le32_put(&rec.flags, 4));
+	REFUSED(le32_put(&rec.flags, 8));
 	REFUSED(le32_put(&rec.flags, PMFS_INODE_INLINE));
 	REFUSED(le64_put(&rec.size, PMFS_MAX_FILE_SIZE + 1));
 	REFUSED(le32_put(&rec.data.height, PMFS_PTAB_MAX_HEIGHT + 1));

@@ -325,9 +325,10 @@ static void test_xattr_of_a_filesystem(void **state)
 	assert_int_equal(fs_setxattr(fs, was.id, "security.a", "333", 3, 0), 0);
 	assert_int_equal(fs_getattr(fs, was.id, &attr), 0);
 	assert_true(attr.ctime.tv_sec != 1 && attr.mtime.tv_sec == 2);
-	assert_int_equal(fs_setxattr(fs, was.id, "system.posix_acl_access", "1", 1, 0),
-			 -EOPNOTSUPP);
-	assert_int_equal(fs_getxattr(fs, was.id, "system.posix_acl_access", buf, 9), -EOPNOTSUPP);
+	assert_int_equal(fs_setxattr(fs, was.id, "system.other", "1", 1, 0), -EOPNOTSUPP);
+	assert_int_equal(fs_getxattr(fs, was.id, "system.other", buf, 9), -EOPNOTSUPP);
+	assert_int_equal(fs_setxattr(fs, was.id, "system.posix_acl_access", "1", 1, 0), -EINVAL);
+	assert_int_equal(fs_getxattr(fs, was.id, "system.posix_acl_access", buf, 9), -ENODATA);
 	assert_int_equal(fs_removexattr(fs, was.id, "other"), -EOPNOTSUPP);
 	assert_int_equal(fs_setxattr(fs, was.id, "user.", "1", 1, 0), -EINVAL);
 	assert_int_equal(fs_setxattr(fs, was.id, "user.b", "1", 1, 4), -EINVAL);

@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-2-Clause
+# LMDB on pmfs: a store that is read and written through one shared mapping, by several processes, and killed in the middle of it.
+# shellcheck source=tests/mount/lib.sh
+. "$(dirname "$0")/lib.sh"
+PYTHON=
+for python in python3 /usr/bin/python3; do
+	if "$python" -c 'import lmdb' 2>/dev/null; then
+		PYTHON=$python
+		break
+	fi
+done
+[ -n "$PYTHON" ] || skip "there is no python3 with lmdb"
+
+M=$T/mnt IMAGE=$T/image
+make_image "$IMAGE"
+cat >"$T/store.py" <<'PY'
+import lmdb, os, signal, sys, time
+
+def open_store(path, writemap):
+    return lmdb.open(path, map_size=64 << 20, max_dbs=2, writemap=writemap, subdir=True)
+
+def value(n):
+    return (b"%d-" % n) * (n % 300 + 1)
+
+# Transaction n puts n, and takes away n - 500, and counts.
+def put(env, n):
+    with env.begin(write=True) as t:
+        t.put(b"%08d" % n, value(n))
+        t.delete(b"%08d" % (n - 500))
+        t.put(b"count", b"%d" % n)
+
+def check(env):
+    with env.begin() as t:
+        last = int(t.get(b"count", b"0"))
+        keys = [(k, v) for k, v in t.cursor() if k != b"count"]
+        want = range(max(1, last - 499), last + 1)
+        assert [int(k) for k, _ in keys] == list(want), (last, len(keys))
+        for k, v in keys:
+            assert v == value(int(k)), k
+    return last
+
+what, path, writemap = sys.argv[1], sys.argv[2], sys.argv[3] == "True"
+env = open_store(path, writemap)
+if what == "write":
+    n = check(env)
+    while True:
+        n += 1
+        put(env, n)
+        print(n, flush=True)
+elif what == "fill":
+    for n in range(check(env) + 1, int(sys.argv[4]) + 1):
+        put(env, n)
+elif what == "read":
+    # As long as somebody writes: every state that is seen is a whole one.
+    seen = set()
+    while len(seen) < 15:
+        seen.add(check(env))
+elif what == "check":
+    env.reader_check()
+    print(check(env))
+PY
+
+for writemap in False True; do
+	say "writemap=$writemap: a writer, two readers, and the writer is killed"
+	mount_pmfs "$IMAGE" "$M"
+	db=$M/db$writemap
+	"$PYTHON" "$T/store.py" fill "$db" "$writemap" 20
+	"$PYTHON" "$T/store.py" write "$db" "$writemap" >"$T/written" &
+	writer=$!
+	"$PYTHON" "$T/store.py" read "$db" "$writemap" &
+	one=$!
+	"$PYTHON" "$T/store.py" read "$db" "$writemap" &
+	two=$!
+	wait "$one" || fail "a reader saw half of a transaction"
+	wait "$two" || fail "a reader saw half of a transaction"
+	kill -KILL "$writer"
+	wait "$writer" || true
+	last=$(tail -n 1 "$T/written")
+	now=$("$PYTHON" "$T/store.py" check "$db" "$writemap")
+	[ "$now" -ge "$last" ] || fail "transaction $last was done, the store is at $now"
+
+	say "writemap=$writemap: the daemon is killed: what was acknowledged is there"
+	"$PYTHON" "$T/store.py" fill "$db" "$writemap" $((now + 30))
+	kill_pmfs "$M"
+	mount_pmfs "$IMAGE" "$M"
+	expect_equal "$("$PYTHON" "$T/store.py" check "$db" "$writemap")" $((now + 30)) "transactions after the daemon was killed"
+	if command -v mdb_dump >/dev/null; then
+		expect_equal "$(mdb_dump "$db" | grep -c '^ ')" $((2 * ((now + 30 < 500 ? now + 30 : 500) + 1))) "lines of mdb_dump"
+	fi
+	umount_pmfs "$M"
+	check_image "$IMAGE"
+done
