@@ -261,9 +261,17 @@ static bool time_is_loose(const struct world *w, const struct stat *st)
 	return S_ISFIFO(st->st_mode) || is_loose(&w->times, st->st_ino);
 }
 
+/* A default access control list can leave setgid without group execution. */
+static unsigned mode_of(const struct stat *st)
+{
+	const bool stale = S_ISREG(st->st_mode) && !(st->st_mode & S_IXGRP);
+
+	return stale ? st->st_mode & ~(mode_t)S_ISGID : st->st_mode;
+}
+
 static void attributes(struct world *w, struct diff_outcome *o, const struct stat *st)
 {
-	fact(o, "mode", st->st_mode);
+	fact(o, "mode", mode_of(st));
 	fact(o, "links", (int64_t)st->st_nlink);
 	fact(o, "owner", st->st_uid);
 	fact(o, "group", st->st_gid);
@@ -1739,7 +1747,7 @@ static void survey_xattrs(struct survey *s, const char *path)
 
 static void survey_attributes(struct survey *s, const struct stat *st)
 {
-	text_add(s->o, "%o %ju %u:%u ", st->st_mode, (uintmax_t)st->st_nlink, st->st_uid,
+	text_add(s->o, "%o %ju %u:%u ", mode_of(st), (uintmax_t)st->st_nlink, st->st_uid,
 		 st->st_gid);
 	if (S_ISREG(st->st_mode) || S_ISLNK(st->st_mode))
 		text_add(s->o, "size:%jd ", (intmax_t)st->st_size);
