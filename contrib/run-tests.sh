@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-2-Clause
-# Builds pmfs in the named ways, from a copy of the sources in a temporary folder, and runs its
-# tests.  The kinds, all of them when none is named:
+# Installs what the tests need (Debian; nothing when all is there), builds pmfs in the named ways,
+# from a copy of the sources in a temporary folder, and runs its tests.  The kinds, all of them when
+# none is named:
 #
 #     gcc       gcc with debug checks; make check and make check-mount
 #     clang     clang, with debug checks and as a release: builds without a warning
@@ -10,9 +11,9 @@
 #     libfuse   libfuse 3.18 from contrib/build-libfuse.sh, io_uring switched on in the kernel's
 #               fuse module for as long as it runs; make check-mount
 #
-#     run-tests.sh [--timeout SECONDS] [--limit SECONDS] [--jobs N] [--keep] [KIND...]
+#     run-tests.sh [--no-setup] [--timeout SECONDS] [--limit SECONDS] [--jobs N] [--keep] [KIND...]
 #
-# --timeout is for one test (300), --limit for all: kinds that would start later count as skipped.
+# --no-setup installs nothing.  --timeout is for one test (300), --limit for all: kinds that would start later count as skipped.
 # --keep leaves the temporary folder.  PMFS_LIBFUSE_PREFIX says where the libfuse of the last kind
 # is or shall go; without it a new one is built in the temporary folder.
 #
@@ -25,10 +26,11 @@ kinds=()
 jobs=$(nproc)
 limit=0
 keep=
+setup=yes
 export PMFS_TEST_TIMEOUT=${PMFS_TEST_TIMEOUT:-300}
 
 usage() {
-	sed -n '3,19s/^# \{0,1\}//p' "$0"
+	sed -n '3,20s/^# \{0,1\}//p' "$0"
 }
 
 while [ $# -gt 0 ]; do
@@ -46,6 +48,7 @@ while [ $# -gt 0 ]; do
 		shift
 		;;
 	--keep) keep=yes ;;
+	--no-setup) setup= ;;
 	-h | --help)
 		usage
 		exit 0
@@ -63,6 +66,9 @@ if [ "${#kinds[@]}" -eq 0 ]; then
 fi
 
 source_dir=$(cd "$(dirname "$0")/.." && pwd)
+if [ -n "$setup" ]; then
+	"$source_dir/contrib/setup-debian.sh" --tests --libfuse-build || exit 1
+fi
 work=$(mktemp -d "${TMPDIR:-/tmp}/pmfs-tests.XXXXXX") || exit 1
 uring=/sys/module/fuse/parameters/enable_uring
 uring_before=
