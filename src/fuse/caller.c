@@ -5,17 +5,24 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-/* Its user namespace, as readlink(2) shows it; "": unknown. */
-static void user_namespace(const char *pid, char out[64])
+/*
+ * How user ids of its namespace map to ours; "": unknown.  Which namespace it is can be seen only with
+ * CAP_SYS_PTRACE, which the daemon has dropped; one that maps all ids to themselves took the same right to make.
+ */
+static void user_namespace(const char *pid, char out[128])
 {
 	char path[64];
-	ssize_t n;
+	size_t n = 0;
+	FILE *f;
 
-	snprintf(path, sizeof(path), "/proc/%s/ns/user", pid);
-	n = readlink(path, out, 63);
-	out[n > 0 ? n : 0] = '\0';
+	snprintf(path, sizeof(path), "/proc/%s/uid_map", pid);
+	f = fopen(path, "re");
+	if (f) {
+		n = fread(out, 1, 127, f);
+		fclose(f);
+	}
+	out[n] = '\0';
 }
 
 /* The effective capabilities; false: it can't be seen. */
@@ -38,7 +45,7 @@ static bool capabilities(const char *pid, uint64_t *caps)
 bool caller_capable(fuse_req_t req, unsigned cap)
 {
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
-	char pid[24], theirs[64], ours[64];
+	char pid[24], theirs[128], ours[128];
 	uint64_t caps;
 
 	snprintf(pid, sizeof(pid), "%lld", (long long)ctx->pid);

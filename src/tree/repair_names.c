@@ -321,6 +321,12 @@ static int dir_fresh(struct names *nm, uint64_t ino, uint32_t mode)
 	return rc;
 }
 
+/* The directory that no name leads to (struct pmfs_volume, hidden). */
+static bool is_hidden(const struct names *nm, uint64_t ino)
+{
+	return ino && ino == atomic_load(&nm->vol->hidden);
+}
+
 /* What is wrong with an entry: changed after the walk over its directory. */
 struct fix {
 	char name[PMFS_NAME_MAX + 1];
@@ -358,7 +364,7 @@ static int entry_look(void *arg, const struct dir_entry *de)
 	struct names *nm = w->nm;
 	struct who *who = de->ino < nm->inos ? &nm->who[de->ino] : NULL;
 
-	if (!who || !who->type || de->ino < PMFS_INO_FIRST)
+	if (!who || !who->type || de->ino < PMFS_INO_FIRST || is_hidden(nm, de->ino))
 		return fix_add(w, de, 0, "leads nowhere");
 	if (who->type == DT_DIR && who->links)
 		return fix_add(w, de, 0, "is a second name of a directory");
@@ -379,7 +385,8 @@ static int orphan_look(void *arg, const struct dir_entry *de)
 	bool full;
 
 	snprintf(name, sizeof(name), "%016" PRIx64, de->ino);
-	if (!who || !who->type || de->ino < PMFS_INO_FIRST || strcmp(name, de->name) || who->orphan)
+	if (!who || !who->type || de->ino < PMFS_INO_FIRST || is_hidden(nm, de->ino) ||
+	    strcmp(name, de->name) || who->orphan)
 		return fix_add(w, de, 0, "leads nowhere");
 	if (who->links)
 		return fix_add(w, de, 0, "is of a file that is not deleted");
@@ -631,7 +638,8 @@ static int names_give(struct names *nm)
 	int rc = 0;
 
 	for (uint64_t ino = PMFS_INO_FIRST; ino < nm->inos && !rc; ino++) {
-		if (!nm->who[ino].type || nm->who[ino].links || nm->who[ino].orphan)
+		if (!nm->who[ino].type || nm->who[ino].links || nm->who[ino].orphan ||
+		    is_hidden(nm, ino))
 			continue;
 		rc = inode_take(nm, ino, &in);
 		if (rc)
@@ -658,10 +666,12 @@ static int inode_mend(struct names *nm, uint64_t ino)
 		return rc;
 	nm->rp->ino = ino;
 	nlink = who->orphan ? 0 : who->type == DT_DIR ? 2 + who->subdirs : who->links;
-	parent = who->type != DT_DIR	? in.parent
-		 : ino < PMFS_INO_FIRST ? ino
-		 : who->orphan		? in.parent
-					: who->parent;
+	if (ino < PMFS_INO_FIRST || is_hidden(nm, ino))
+		parent = ino;
+	else if (who->type != DT_DIR || who->orphan)
+		parent = in.parent;
+	else
+		parent = who->parent;
 	if (in.nlink != nlink || in.parent != parent) {
 		if (in.nlink != nlink)
 			repair_say(nm->rp, false, "it had %u links, and has %u now", in.nlink,
@@ -813,6 +823,14 @@ static int numbers_mend(struct names *nm)
 	if (!rc && nm->who[PMFS_INO_ORPHANS].type != DT_DIR)
 		rc = dir_fresh(nm, PMFS_INO_ORPHANS, 0700);
 	nm->rp->ino = 0;
+	/* What was in it goes to lost+found; the next view makes a new one. */
+	if (!rc && atomic_load(&vol->hidden) &&
+	    (atomic_load(&vol->hidden) >= nm->inos ||
+	     nm->who[atomic_load(&vol->hidden)].type != DT_DIR)) {
+		repair_say(nm->rp, false, "the directory of views was lost");
+		atomic_store(&vol->hidden, 0);
+		rc = row_store(nm);
+	}
 	/* Nobody takes numbers out of a snapshot's list; what is made in it now comes behind the
 	 * last. */
 	if (!rc && vol == nm->rp->fs->live)
