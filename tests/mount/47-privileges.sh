@@ -3,6 +3,7 @@
 # What the daemon of root keeps, and what others may ask of it.
 # shellcheck source=tests/mount/lib.sh
 . "$(dirname "$0")/lib.sh"
+! ldd "$(command -v pmfs)" | grep -q libtsan || skip "the thread sanitizer has a thread of its own, from before anything is dropped"
 [ "$(id -u)" = 0 ] || skip 'needs root'
 need setpriv python3
 M=$T/mnt
