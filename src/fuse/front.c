@@ -21,7 +21,6 @@
 #include "fuse/protocol.h"
 
 #define THREADS_MAX   32u /* of the classic device, unless the configuration says how many */
-#define POOL_THREADS  4u
 #define READAHEAD_KIB 1024u
 
 _Thread_local struct request this_request;
@@ -390,8 +389,6 @@ int front_new(struct front **out, const struct front_config *cfg, char text[256]
 	rc = take_over_replies(fr);
 	if (!rc && !atomic_load(&fr->uring_wanted))
 		rc = loop_new(&fr->loop, fr->se, threads_max(cfg), before_request, fr);
-	if (!rc && atomic_load(&fr->uring_wanted))
-		rc = pool_new(&fr->pool, POOL_THREADS);
 	if (!rc)
 		rc = notify_new(&fr->notify, fr, fr->se);
 	if (!rc)
@@ -457,8 +454,6 @@ static void end_loop(struct front *fr)
 		loop_exit(fr->loop);
 		return;
 	}
-	/* Replies of the pool must not meet rings that are being taken down. */
-	pool_drain(fr->pool);
 	fuse_session_exit(fr->se);
 }
 
@@ -549,7 +544,6 @@ int front_run(struct front *fr)
 	}
 	atomic_store(&fr->ended, true);
 	/* Ends what still waits for the mount: setup, a flush. */
-	pool_drain(fr->pool);
 	set_dead(fr);
 	fuse_session_unmount(fr->se);
 	remove_dead_mount(fr);
@@ -574,7 +568,6 @@ void front_free(struct front *fr)
 		return;
 	notify_free(fr->moved);
 	notify_free(fr->notify);
-	pool_free(fr->pool);
 	control_free(fr->control);
 	if (fr->mounted)
 		fuse_session_unmount(fr->se);

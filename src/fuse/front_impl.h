@@ -84,7 +84,6 @@ enum front_op {
 };
 
 struct notify;
-struct pool;
 struct control;
 
 /*
@@ -100,7 +99,6 @@ struct front {
 	struct loop *loop;	 /* of the classic device; NULL: libfuse's loop, and its rings */
 	struct notify *moved; /* for notify_moved_write(); set once */
 	struct notify *notify;	 /* set once */
-	struct pool *pool;	 /* long work with io_uring; NULL without */
 	struct control *control; /* NULL: none */
 	char *strings[4];	 /* the copies that cfg points to */
 
@@ -174,8 +172,10 @@ void attr_to_entry(const struct front *fr, const struct fs_attr *a, struct fuse_
 void reply_entry(fuse_req_t req, const struct fs_attr *a);
 
 /* ---- ops_file.c ---- */
-/* Work that may take long: with rings it goes to the pool, since a handler there stalls all callers
- * of its CPU. */
+/*
+ * Work that may take long.  With rings it is done in the ring's own thread, too, and stalls the callers of that CPU:
+ * libfuse 3.18.3 loses a lock when another thread replies to a ring that is busy (fuse_uring_commit_sqe()).
+ */
 struct job {
 	struct job *next;
 	void (*run)(struct job *job);
@@ -192,14 +192,6 @@ bool job_orphaned(const struct job *job);
 /* ops_meta.c */
 unsigned setattr_mask(const struct front *fr, int to_set);
 void setattr_job(struct job *job);
-
-/* ---- pool.c ---- */
-int pool_new(struct pool **out, unsigned threads);
-/* False: it is stopping, or there is no memory; the caller does the work. */
-bool pool_add(struct pool *pool, const struct job *job);
-/* Take no more; wait for what is running. */
-void pool_drain(struct pool *pool);
-void pool_free(struct pool *pool);
 
 /* ---- notify.c ---- */
 /* For this session, which outlives it; when it is the front's own, as long as it is alive. */

@@ -17,11 +17,8 @@
 
 void job_run(const struct job *job)
 {
-	struct job here;
+	struct job here = *job;
 
-	if (request_is_ring(job->req) && pool_add(job->fr->pool, job))
-		return;
-	here = *job;
 	here.run(&here);
 }
 
