@@ -252,7 +252,10 @@ static bool is_now(const struct world *w, const struct timespec *t)
 
 static int64_t time_value(const struct world *w, const struct timespec *t)
 {
-	return is_now(w, t) ? INT64_MAX : t->tv_sec * 1000000000 + t->tv_nsec;
+	/* Modulo 2^64: some of the times that are set are further away than 64 bits of nanoseconds. */
+	const uint64_t ns = (uint64_t)t->tv_sec * 1000000000u + (uint64_t)t->tv_nsec;
+
+	return is_now(w, t) ? INT64_MAX : (int64_t)ns;
 }
 
 static bool time_is_loose(const struct world *w, const struct stat *st)
