@@ -405,7 +405,7 @@ static int serve(struct daemon *d)
 		if (!rc)
 			rc = start_views(d);
 		if (!rc)
-				rc = scrub_new(&d->scrub, d->fs);
+			rc = scrub_new(&d->scrub, d->fs);
 		status = rc ? cli_fail(d->cli, (int)outcome_of_errno(rc), "can't start: %s",
 				       strerror(-rc))
 			    : run_front(d);

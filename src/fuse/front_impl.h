@@ -177,7 +177,6 @@ void reply_entry(fuse_req_t req, const struct fs_attr *a);
  * libfuse 3.18.3 loses a lock when another thread replies to a ring that is busy (fuse_uring_commit_sqe()).
  */
 struct job {
-	struct job *next;
 	void (*run)(struct job *job);
 	struct front *fr;
 	fuse_req_t req;

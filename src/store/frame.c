@@ -96,7 +96,6 @@ static uint64_t map_reserve(const struct frames *fr, uint64_t more)
 	return fr->nodes + MAP_SLACK + 2 * DIV_ROUND_UP(pages, 255);
 }
 
-/* How many frames must be backed and free so that n can be promised. */
 /* K, the pages' part: with the nodes of the page map that their copies may be in. */
 static uint64_t kept_pages(const struct frames *fr)
 {
@@ -110,6 +109,7 @@ static uint64_t kept_all(const struct frames *fr)
 	return kept_pages(fr) + MIN(fr->kept_paths, 3 * fr->kept) + KEPT_WORK;
 }
 
+/* How many frames must be backed and free so that n can be promised. */
 static uint64_t needed(const struct frames *fr, enum frame_class cls, uint64_t n)
 {
 	uint64_t need = fr->promised + n;
