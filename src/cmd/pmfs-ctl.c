@@ -209,7 +209,7 @@ static int run_stats(struct cli *cli, int argc, char **argv)
 	return status;
 }
 
-/* ------------------------------------------------------------------ dedup */
+/* ------------------------------------------------------------------ services */
 
 static uint64_t number(const json_t *obj, const char *key)
 {
@@ -225,9 +225,16 @@ static int show_progress(void *arg, const json_t *line)
 	return 0;
 }
 
-/* what: "dedup"; stop: what ends it. */
-static int wait_for(struct cli *cli, struct client *c, enum cli_progress how, const char *what,
-		    const char *stop)
+/* Long work of the daemon's, which is started, looked at and waited for. */
+struct service {
+	const char *name, *stop; /* stop: the action that ends it */
+	const char *actions[6];
+	const char *one_of; /* the same, to be read */
+	void (*show)(FILE *f, const json_t *state);
+};
+
+static int wait_for(struct cli *cli, struct client *c, enum cli_progress how,
+		    const struct service *sv)
 {
 	struct progress p;
 	char op[32];
@@ -235,8 +242,8 @@ static int wait_for(struct cli *cli, struct client *c, enum cli_progress how, co
 
 	cli->lines = true;
 	catch_signals();
-	snprintf(op, sizeof(op), "%s.wait", what);
-	progress_begin(&p, cli, what, how);
+	snprintf(op, sizeof(op), "%s.wait", sv->name);
+	progress_begin(&p, cli, sv->name, how);
 	status = client_call(c, op, NULL, show_progress, &p,
 			     (const volatile int *)&interrupted);
 	progress_end(&p);
@@ -244,14 +251,56 @@ static int wait_for(struct cli *cli, struct client *c, enum cli_progress how, co
 		return cli_fail(cli, status,
 				"no longer waiting for %s, which goes on; stop it with: "
 				"pmfs-ctl %s %s %s",
-				what, what, c->dir, stop);
+				sv->name, sv->name, c->dir, sv->stop);
 	if (status == OUTCOME_DAMAGED && c->data) {
 		if (!cli->json && !cli->quiet)
-			show_scrub(stdout, c->data);
+			sv->show(stdout, c->data);
 		return cli_fail_data(cli, status, outcome_code(OUTCOME_DAMAGED),
 				     json_incref(c->data), c->text);
 	}
 	return status ? cli_fail(cli, status, "%s", c->text) : OUTCOME_DONE;
+}
+
+/* The operands DIR and ACTION.  argv: what is left of them. */
+static int service_operands(struct cli *cli, const struct service *sv, int argc, char **argv,
+			    const char **action)
+{
+	if (argc != 2)
+		return cli_usage(cli, "%s takes DIR and one of %s", sv->name, sv->one_of);
+	for (size_t i = 0; sv->actions[i]; i++) {
+		if (strcmp(argv[1], sv->actions[i]) != 0)
+			continue;
+		*action = sv->actions[i];
+		snprintf(cli->command, sizeof(cli->command), "pmfs-ctl %s %s", sv->name, *action);
+		return OUTCOME_DONE;
+	}
+	return cli_usage(cli, "%s %s is none of %s", sv->name, argv[1], sv->one_of);
+}
+
+/* Takes over args, which may be NULL. */
+static int service_ask(struct cli *cli, const struct service *sv, const char *dir,
+		       const char *action, json_t *args, enum cli_progress how)
+{
+	const bool waits = !strcmp(action, "wait");
+	struct client c;
+	char op[32];
+	int status;
+
+	snprintf(op, sizeof(op), "%s.%s", sv->name, action);
+	status = tool_open(cli, &c, dir);
+	if (status)
+		json_decref(args);
+	else if (waits)
+		status = wait_for(cli, &c, how, sv);
+	else
+		status = tool_ask(cli, &c, op, args, NULL, NULL);
+	if (!status) {
+		if (!cli->json && !cli->quiet && (waits || !strcmp(action, "status")))
+			sv->show(stdout, c.data);
+		status = cli_done(cli, json_incref(c.data));
+	}
+	client_close(&c);
+	return status;
 }
 
 static int run_dedup(struct cli *cli, int argc, char **argv)
@@ -263,11 +312,15 @@ static int run_dedup(struct cli *cli, int argc, char **argv)
 		{"estimate", no_argument, NULL, OPT_ESTIMATE},
 		{0},
 	};
-	static const char *const actions[] = {"start", "status", "wait", "pause", "resume"};
+	static const struct service dedup = {
+		.name = "dedup",
+		.stop = "pause",
+		.actions = {"start", "status", "wait", "pause", "resume"},
+		.one_of = "start, status, wait, pause, resume",
+		.show = show_dedup,
+	};
 	enum cli_progress how = CLI_PROGRESS_AUTO;
-	const char *action = NULL;
-	char op[32];
-	struct client c;
+	const char *action;
 	int opt, status;
 
 	while ((opt = cli_getopt(cli, argc, argv, ":" CLI_SHORT, longs)) != -1) {
@@ -279,31 +332,8 @@ static int run_dedup(struct cli *cli, int argc, char **argv)
 			return cli_usage(cli, "--progress=%s is none of auto, bar, json, none",
 					 optarg);
 	}
-	if (argc - optind != 2)
-		return cli_usage(cli,
-				 "dedup takes DIR and one of start, status, wait, pause, resume");
-	for (size_t i = 0; i < ARRAY_SIZE(actions); i++) {
-		if (!strcmp(argv[optind + 1], actions[i]))
-			action = actions[i];
-	}
-	if (!action)
-		return cli_usage(cli, "dedup %s is none of start, status, wait, pause, resume",
-				 argv[optind + 1]);
-	snprintf(cli->command, sizeof(cli->command), "pmfs-ctl dedup %s", action);
-	snprintf(op, sizeof(op), "dedup.%s", action);
-	status = tool_open(cli, &c, argv[optind]);
-	if (!status && !strcmp(action, "wait"))
-		status = wait_for(cli, &c, how, "dedup", "pause");
-	else if (!status)
-		status = tool_ask(cli, &c, op, NULL, NULL, NULL);
-	if (!status) {
-		if (!cli->json && !cli->quiet &&
-		    (!strcmp(action, "status") || !strcmp(action, "wait")))
-			show_dedup(stdout, c.data);
-		status = cli_done(cli, json_incref(c.data));
-	}
-	client_close(&c);
-	return status;
+	status = service_operands(cli, &dedup, argc - optind, argv + optind, &action);
+	return status ? status : service_ask(cli, &dedup, argv[optind], action, NULL, how);
 }
 
 /* ------------------------------------------------------------------ scrub */
@@ -335,15 +365,19 @@ static int run_scrub(struct cli *cli, int argc, char **argv)
 		{"structure", no_argument, NULL, OPT_STRUCTURE},
 		{0},
 	};
-	static const char *const actions[] = {"start", "status", "wait", "stop"};
+	static const struct service scrub = {
+		.name = "scrub",
+		.stop = "stop",
+		.actions = {"start", "status", "wait", "stop"},
+		.one_of = "start, status, wait, stop",
+		.show = show_scrub,
+	};
 	enum cli_progress how = CLI_PROGRESS_AUTO;
-	const char *action = NULL;
 	bool structure = false;
 	json_t *args = NULL;
+	const char *action;
 	uint64_t rate = 0;
-	struct client c;
 	int opt, status;
-	char op[32];
 
 	while ((opt = cli_getopt(cli, argc, argv, ":" CLI_SHORT, longs)) != -1) {
 		if (opt == '?')
@@ -356,34 +390,14 @@ static int run_scrub(struct cli *cli, int argc, char **argv)
 			return cli_usage(cli, "--progress=%s is none of auto, bar, json, none",
 					 optarg);
 	}
-	if (argc - optind != 2)
-		return cli_usage(cli, "scrub takes DIR and one of start, status, wait, stop");
-	for (size_t i = 0; i < ARRAY_SIZE(actions); i++) {
-		if (!strcmp(argv[optind + 1], actions[i]))
-			action = actions[i];
-	}
-	if (!action)
-		return cli_usage(cli, "scrub %s is none of start, status, wait, stop",
-				 argv[optind + 1]);
-	if ((rate || structure) && strcmp(action, "start") != 0)
-		return cli_usage(cli, "--rate and --structure go with start");
-	snprintf(cli->command, sizeof(cli->command), "pmfs-ctl scrub %s", action);
-	snprintf(op, sizeof(op), "scrub.%s", action);
-	status = tool_open(cli, &c, argv[optind]);
-	if (!status && !strcmp(action, "start"))
+	status = service_operands(cli, &scrub, argc - optind, argv + optind, &action);
+	if (status)
+		return status;
+	if (!strcmp(action, "start"))
 		args = json_pack("{s:I, s:b}", "rate", (json_int_t)rate, "structure", structure);
-	if (!status && !strcmp(action, "wait"))
-		status = wait_for(cli, &c, how, "scrub", "stop");
-	else if (!status)
-		status = tool_ask(cli, &c, op, args, NULL, NULL);
-	if (!status) {
-		if (!cli->json && !cli->quiet &&
-		    (!strcmp(action, "status") || !strcmp(action, "wait")))
-			show_scrub(stdout, c.data);
-		status = cli_done(cli, json_incref(c.data));
-	}
-	client_close(&c);
-	return status;
+	else if (rate || structure)
+		return cli_usage(cli, "--rate and --structure go with start");
+	return service_ask(cli, &scrub, argv[optind], action, args, how);
 }
 
 int main(int argc, char **argv)

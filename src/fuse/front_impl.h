@@ -173,24 +173,17 @@ void reply_entry(fuse_req_t req, const struct fs_attr *a);
 
 /* ---- ops_file.c ---- */
 /*
- * Work that may take long.  With rings it is done in the ring's own thread, too, and stalls the callers of that CPU:
- * libfuse 3.18.3 loses a lock when another thread replies to a ring that is busy (fuse_uring_commit_sqe()).
+ * Work that may take long is done where the request came in.  With rings that stalls the other
+ * callers of that CPU, but only the ring's own thread may answer: libfuse 3.18.3 loses a lock when
+ * another thread replies to a ring that is busy (fuse_uring_commit_sqe()).
+ *
+ * True when the rings have been taken down meanwhile, and the request with them: it can't be
+ * answered any more.
  */
-struct job {
-	void (*run)(struct job *job);
-	struct front *fr;
-	fuse_req_t req;
-	uint64_t id, off, id2, off2, len;
-	int mode;
-	unsigned mask;
-	struct fs_setattr set;
-};
-void job_run(const struct job *job);
-/* The rings are being taken down, and the request with them: it can't be answered any more. */
-bool job_orphaned(const struct job *job);
-/* ops_meta.c */
+bool request_orphaned(const struct front *fr);
+
+/* ---- ops_meta.c: FUSE_SET_ATTR_... as FS_SET_... ---- */
 unsigned setattr_mask(const struct front *fr, int to_set);
-void setattr_job(struct job *job);
 
 /* ---- notify.c ---- */
 /* For this session, which outlives it; when it is the front's own, as long as it is alive. */

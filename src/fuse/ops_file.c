@@ -15,16 +15,9 @@
 /* A copy is answered after this much; the caller asks again for the rest. */
 #define COPY_STEP (UINT64_C(256) << 20)
 
-void job_run(const struct job *job)
+bool request_orphaned(const struct front *fr)
 {
-	struct job here = *job;
-
-	here.run(&here);
-}
-
-bool job_orphaned(const struct job *job)
-{
-	return atomic_load(&job->fr->uring_wanted) && fuse_session_exited(job->fr->se);
+	return atomic_load(&fr->uring_wanted) && fuse_session_exited(fr->se);
 }
 
 static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -158,88 +151,51 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 		fuse_reply_write(req, (size_t)n);
 }
 
-static void fsync_run(struct job *job)
-{
-	const int rc = fs_fsync(job->fr->fs, job->id, job->mode);
-
-	if (!job_orphaned(job))
-		request_fail(job->req, OP_FSYNC, rc);
-}
-
 static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
 	struct front *fr = request_begin(req, OP_FSYNC);
-	const struct job job = {
-		.run = fsync_run,
-		.fr = fr,
-		.req = req,
-		.id = node_of(fr, ino),
-		.mode = datasync,
-	};
+	int rc;
 
 	(void)fi;
-	if (is_virtual(ino))
-		request_fail(req, OP_FSYNC, 0);
-	else
-		job_run(&job);
+	rc = is_virtual(ino) ? 0 : fs_fsync(fr->fs, node_of(fr, ino), datasync);
+	if (!request_orphaned(fr))
+		request_fail(req, OP_FSYNC, rc);
 }
 
 /*
  * The kernel leaves clearing setuid and setgid to us, but says only of a WRITE whether the caller
  * may keep them.  Of other changes to the contents only root may.
  */
-static unsigned change_kills(fuse_req_t req)
-{
-	return fuse_req_ctx(req)->uid ? FS_SET_KILL_PRIV : 0;
-}
-
-static int job_kill_priv(const struct job *job, uint64_t id)
+static int change_kills(struct front *fr, fuse_req_t req, uint64_t id)
 {
 	const struct fs_setattr none = {0};
 	struct fs_attr a;
 	int rc;
 
-	if (!job->mask)
+	if (!fuse_req_ctx(req)->uid)
 		return 0;
-	rc = fs_getattr(job->fr->fs, id, &a);
+	rc = fs_getattr(fr->fs, id, &a);
 	if (rc || !(a.mode & (S_ISUID | S_ISGID)))
 		return rc;
-	rc = fs_setattr(job->fr->fs, id, job->mask, &none, &a);
+	rc = fs_setattr(fr->fs, id, FS_SET_KILL_PRIV, &none, &a);
 	if (!rc)
-		notify_inval(job->fr->notify, ino_of(job->fr, id), -1, 0);
+		notify_inval(fr->notify, ino_of(fr, id), -1, 0);
 	return rc;
-}
-
-static void fallocate_run(struct job *job)
-{
-	int rc = job_kill_priv(job, job->id);
-
-	if (!rc)
-		rc = fs_fallocate(job->fr->fs, job->id, job->mode, job->off, job->len);
-	if (!job_orphaned(job))
-		request_fail(job->req, OP_FALLOCATE, rc);
 }
 
 static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len,
 			 struct fuse_file_info *fi)
 {
 	struct front *fr = request_begin(req, OP_FALLOCATE);
-	const struct job job = {
-		.run = fallocate_run,
-		.fr = fr,
-		.req = req,
-		.id = node_of(fr, ino),
-		.mode = mode,
-		.mask = change_kills(req),
-		.off = (uint64_t)off,
-		.len = (uint64_t)len,
-	};
+	const uint64_t id = node_of(fr, ino);
+	int rc;
 
 	(void)fi;
-	if (is_virtual(ino))
-		request_fail(req, OP_FALLOCATE, -EROFS);
-	else
-		job_run(&job);
+	rc = is_virtual(ino) ? -EROFS : change_kills(fr, req, id);
+	if (!rc)
+		rc = fs_fallocate(fr->fs, id, mode, (uint64_t)off, (uint64_t)len);
+	if (!request_orphaned(fr))
+		request_fail(req, OP_FALLOCATE, rc);
 }
 
 static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
@@ -262,43 +218,27 @@ static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
 		fuse_reply_lseek(req, (off_t)found);
 }
 
-static void copy_run(struct job *job)
-{
-	ssize_t n = job_kill_priv(job, job->id2);
-
-	if (!n)
-		n = fs_copy_range(job->fr->fs, job->id, job->off, job->id2, job->off2, job->len);
-	if (job_orphaned(job))
-		return;
-	if (n < 0)
-		request_fail(job->req, OP_COPY, (int)n);
-	else
-		fuse_reply_write(job->req, (size_t)n);
-}
-
 static void op_copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_off,
 			       struct fuse_file_info *from_fi, fuse_ino_t to, off_t to_off,
 			       struct fuse_file_info *to_fi, size_t len, int flags)
 {
 	struct front *fr = request_begin(req, OP_COPY);
-	const struct job job = {
-		.run = copy_run,
-		.fr = fr,
-		.req = req,
-		.id = node_of(fr, from),
-		.off = (uint64_t)from_off,
-		.id2 = node_of(fr, to),
-		.off2 = (uint64_t)to_off,
-		.mask = change_kills(req),
-		.len = len < COPY_STEP ? len : COPY_STEP,
-	};
+	const uint64_t target = node_of(fr, to);
+	ssize_t n = -EINVAL;
 
 	(void)from_fi;
 	(void)to_fi;
-	if (is_virtual(from) || is_virtual(to) || flags)
-		request_fail(req, OP_COPY, -EINVAL);
+	if (!is_virtual(from) && !is_virtual(to) && !flags)
+		n = change_kills(fr, req, target);
+	if (!n)
+		n = fs_copy_range(fr->fs, node_of(fr, from), (uint64_t)from_off, target,
+				  (uint64_t)to_off, len < COPY_STEP ? len : COPY_STEP);
+	if (request_orphaned(fr))
+		return;
+	if (n < 0)
+		request_fail(req, OP_COPY, (int)n);
 	else
-		job_run(&job);
+		fuse_reply_write(req, (size_t)n);
 }
 
 /* ------------------------------------------------------------------ flags of chattr(1) */

@@ -122,20 +122,6 @@ static void op_statx(fuse_req_t req, fuse_ino_t ino, int flags, int mask, struct
 
 /* ------------------------------------------------------------------ changes */
 
-void setattr_job(struct job *job)
-{
-	struct fs_attr a;
-	int rc;
-
-	rc = fs_setattr(job->fr->fs, job->id, job->mask, &job->set, &a);
-	if (job_orphaned(job))
-		return;
-	if (rc)
-		request_fail(job->req, OP_SETATTR, rc);
-	else
-		reply_attr(job->req, &a);
-}
-
 unsigned setattr_mask(const struct front *fr, int to_set)
 {
 	static const struct {
@@ -179,15 +165,12 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_s
 		       struct fuse_file_info *fi)
 {
 	struct front *fr = request_begin(req, OP_SETATTR);
-	struct job job = {.run = setattr_job, .fr = fr, .req = req, .id = node_of(fr, ino)};
+	struct fs_setattr set;
+	struct fs_attr a;
+	int rc;
 
 	(void)fi;
-	if (is_virtual(ino)) {
-		request_fail(req, OP_SETATTR, -EROFS);
-		return;
-	}
-	job.mask = setattr_mask(fr, to_set);
-	job.set = (struct fs_setattr){
+	set = (struct fs_setattr){
 		.mode = st->st_mode & 07777,
 		.uid = st->st_uid,
 		.gid = st->st_gid,
@@ -196,11 +179,15 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_s
 		.mtime = st->st_mtim,
 		.ctime = st->st_ctim,
 	};
-	/* Only a truncation can take long. */
-	if (job.mask & FS_SET_SIZE)
-		job_run(&job);
+	rc = -EROFS;
+	if (!is_virtual(ino))
+		rc = fs_setattr(fr->fs, node_of(fr, ino), setattr_mask(fr, to_set), &set, &a);
+	if (request_orphaned(fr))
+		return;
+	if (rc)
+		request_fail(req, OP_SETATTR, rc);
 	else
-		setattr_job(&job);
+		reply_attr(req, &a);
 }
 
 static void op_readlink(fuse_req_t req, fuse_ino_t ino)
