@@ -235,15 +235,7 @@ static void control_init(void *userdata, struct fuse_conn_info *conn)
 {
 	struct control *ct = userdata;
 
-	/* As in the main session (front.c), and no writeback cache. */
-	conn_want(conn, FUSE_CAP_AUTO_INVAL_DATA, false);
-	conn_want(conn, FUSE_CAP_EXPLICIT_INVAL_DATA, true);
-	conn_want(conn, FUSE_CAP_ATOMIC_O_TRUNC, false);
-	conn_want(conn, FUSE_CAP_SPLICE_READ, false);
-	conn_want(conn, FUSE_CAP_SPLICE_WRITE, false);
-	conn_want(conn, FUSE_CAP_SPLICE_MOVE, false);
-	conn_want(conn, FUSE_CAP_POSIX_LOCKS, false);
-	conn_want(conn, FUSE_CAP_FLOCK_LOCKS, false);
+	conn_want_common(conn);
 	conn_want(conn, FUSE_CAP_POSIX_ACL, false);
 	conn_want(conn, FUSE_CAP_WRITEBACK_CACHE, false);
 #if defined(HAVE_DECL_FUSE_CAP_HANDLE_KILLPRIV_V2) && HAVE_DECL_FUSE_CAP_HANDLE_KILLPRIV_V2
@@ -260,11 +252,6 @@ static void control_init(void *userdata, struct fuse_conn_info *conn)
 #else
 	(void)ct;
 #endif
-	if (conn->max_write > LOOP_MAX_WRITE)
-		conn->max_write = LOOP_MAX_WRITE;
-	conn->max_background = MAX_BACKGROUND;
-	conn->congestion_threshold = MAX_BACKGROUND;
-	conn->time_gran = 1;
 }
 
 static void *control_main(void *arg)

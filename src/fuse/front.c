@@ -14,6 +14,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "base/bits.h"
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/thread.h"
@@ -97,20 +98,34 @@ bool conn_want(struct fuse_conn_info *conn, uint64_t cap, bool on)
 	return on;
 }
 
+bool conn_want_common(struct fuse_conn_info *conn)
+{
+	static const uint64_t unwanted[] = {
+		/* Would throw a file's cached pages away after each of its own writes. */
+		FUSE_CAP_AUTO_INVAL_DATA,
+		/* Without OPEN nobody would tell us of the O_TRUNC; this way a SETATTR comes. */
+		FUSE_CAP_ATOMIC_O_TRUNC,
+		/* Slower than copying. */
+		FUSE_CAP_SPLICE_READ, FUSE_CAP_SPLICE_WRITE, FUSE_CAP_SPLICE_MOVE,
+		/* The kernel keeps locks by itself. */
+		FUSE_CAP_POSIX_LOCKS, FUSE_CAP_FLOCK_LOCKS,
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(unwanted); i++)
+		conn_want(conn, unwanted[i], false);
+	if (conn->max_write > LOOP_MAX_WRITE)
+		conn->max_write = LOOP_MAX_WRITE;
+	conn->max_background = MAX_BACKGROUND;
+	conn->congestion_threshold = MAX_BACKGROUND;
+	conn->time_gran = 1;
+	return conn_want(conn, FUSE_CAP_EXPLICIT_INVAL_DATA, true);
+}
+
 static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
 	struct front *fr = userdata;
 
-	/* The first would throw a file's cached pages away after each of its own writes. */
-	conn_want(conn, FUSE_CAP_AUTO_INVAL_DATA, false);
-	atomic_store(&fr->explicit_inval, conn_want(conn, FUSE_CAP_EXPLICIT_INVAL_DATA, true));
-	/* Without OPEN nobody would tell us of the O_TRUNC; this way a SETATTR comes. */
-	conn_want(conn, FUSE_CAP_ATOMIC_O_TRUNC, false);
-	conn_want(conn, FUSE_CAP_SPLICE_READ, false);
-	conn_want(conn, FUSE_CAP_SPLICE_WRITE, false);
-	conn_want(conn, FUSE_CAP_SPLICE_MOVE, false);
-	conn_want(conn, FUSE_CAP_POSIX_LOCKS, false);
-	conn_want(conn, FUSE_CAP_FLOCK_LOCKS, false);
+	atomic_store(&fr->explicit_inval, conn_want_common(conn));
 	/* With access control lists the umask is ours to apply: a default list takes its place. */
 	atomic_store(&fr->posix_acl, conn_want(conn, FUSE_CAP_POSIX_ACL, !fr->cfg.no_xattr));
 	conn_want(conn, FUSE_CAP_DONT_MASK, atomic_load(&fr->posix_acl));
@@ -146,11 +161,6 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	/* No handler can be interrupted, so nobody has to keep a list of those that might. */
 	conn->no_interrupt = 1;
 #endif
-	if (conn->max_write > LOOP_MAX_WRITE)
-		conn->max_write = LOOP_MAX_WRITE;
-	conn->max_background = MAX_BACKGROUND;
-	conn->congestion_threshold = MAX_BACKGROUND;
-	conn->time_gran = 1;
 	atomic_store(&fr->max_write, conn->max_write);
 	atomic_store(&fr->max_background, conn->max_background);
 	atomic_store(&fr->max_readahead, conn->max_readahead);

@@ -151,6 +151,8 @@ static inline fuse_ino_t ino_of(const struct front *fr, uint64_t id)
 bool conn_can(const struct fuse_conn_info *conn, uint64_t cap);
 /* Ask for it where it is offered, or say that we do without; is it on? */
 bool conn_want(struct fuse_conn_info *conn, uint64_t cap, bool on);
+/* What both sessions ask for.  Can pages be kept until we take them back? */
+bool conn_want_common(struct fuse_conn_info *conn);
 
 /* Begin a request: count it, and find out whether it came through a ring. */
 struct front *request_begin(fuse_req_t req, enum front_op op);
