@@ -38,7 +38,7 @@ static int silent(struct client *c)
 static int connect_to(struct client *c, const struct located *l)
 {
 	struct sockaddr_un sa = {.sun_family = AF_UNIX};
-	int64_t deadline = units_monotonic_ns() + (int64_t)CLIENT_SILENCE_MS * 1000000;
+	int64_t deadline = units_monotonic_ns() + (int64_t)locate_patience_ms() * 1000000;
 	struct ucred peer;
 	socklen_t len = sizeof(peer);
 	int dir, rc;
@@ -145,7 +145,7 @@ static int wait_reply(struct client *c, int (*line)(void *arg, const json_t *lin
 		}
 		if (rc == -ETIMEDOUT) {
 			waited += SLICE_MS;
-			if (waited >= CLIENT_SILENCE_MS)
+			if (waited >= locate_patience_ms())
 				return silent(c);
 			continue;
 		}
@@ -173,7 +173,7 @@ int client_call(struct client *c, const char *op, json_t *args,
 	int rc;
 
 	forget(c);
-	rc = request ? wire_write(c->fd, request, CLIENT_SILENCE_MS) : -ENOMEM;
+	rc = request ? wire_write(c->fd, request, locate_patience_ms()) : -ENOMEM;
 	json_decref(request);
 	if (rc == -ETIMEDOUT)
 		return silent(c);

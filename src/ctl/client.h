@@ -10,10 +10,6 @@
 #include "ctl/locate.h"
 #include "ctl/wire.h"
 
-/* A daemon that works on something says so every two seconds; one that is silent for so long does
- * not answer. */
-#define CLIENT_SILENCE_MS 10000
-
 struct client {
 	int fd;
 	struct wire wire;

@@ -30,6 +30,44 @@ static int fail(struct located *l, int status, const char *fmt, ...)
 	return status;
 }
 
+#define PATIENCE_MS     10000
+#define PATIENCE_MAX_MS (24 * 3600 * 1000)
+
+/* False: $PMFS_TIMEOUT is no such time. */
+static bool patience(int *ms)
+{
+	const char *env = getenv("PMFS_TIMEOUT");
+	int64_t ns;
+
+	*ms = PATIENCE_MS;
+	if (!env)
+		return true;
+	if (units_parse_duration(env, &ns) || ns < 1000000 || ns / 1000000 > PATIENCE_MAX_MS)
+		return false;
+	*ms = (int)(ns / 1000000);
+	return true;
+}
+
+int locate_patience_ms(void)
+{
+	int ms;
+
+	patience(&ms);
+	return ms;
+}
+
+/* Nothing is located as long as the environment makes no sense. */
+static bool begin(struct located *out)
+{
+	int ms;
+
+	memset(out, 0, sizeof(*out));
+	if (patience(&ms))
+		return true;
+	fail(out, OUTCOME_USAGE, "PMFS_TIMEOUT=%s is not a time from 1ms to 1d", getenv("PMFS_TIMEOUT"));
+	return false;
+}
+
 struct found {
 	int id;
 	bool is_there;
@@ -199,8 +237,8 @@ static int read_all(int fd, void *buf, size_t len, int64_t deadline_ns)
 
 int locate_daemon_here(const char *path, struct located *out)
 {
-	memset(out, 0, sizeof(*out));
-	look(path, out);
+	if (begin(out))
+		look(path, out);
 	return out->exit;
 }
 
@@ -209,7 +247,8 @@ int locate_daemon(const char *path, struct located *out)
 	int fds[2], rc;
 	pid_t pid;
 
-	memset(out, 0, sizeof(*out));
+	if (!begin(out))
+		return out->exit;
 	if (pipe2(fds, O_CLOEXEC))
 		return fail(out, OUTCOME_FAILED, "can't make a pipe: %s", strerror(errno));
 	pid = fork();
@@ -224,7 +263,7 @@ int locate_daemon(const char *path, struct located *out)
 	}
 	close(fds[1]);
 	rc = read_all(fds[0], out, sizeof(*out),
-		      units_monotonic_ns() + (int64_t)LOCATE_MS * 1000000);
+		      units_monotonic_ns() + (int64_t)locate_patience_ms() * 1000000);
 	close(fds[0]);
 	if (rc)
 		kill(pid, SIGKILL);

@@ -10,8 +10,13 @@
 #include "ctl/rundir.h"
 
 #define LOCATE_TEXT 1024
-/* A daemon that does not answer makes every look at its mount wait. */
-#define LOCATE_MS 10000
+
+/*
+ * How long a daemon may say nothing: $PMFS_TIMEOUT, from 1 ms to a day; 10 seconds without it, or
+ * when it is no time, which locating a daemon refuses.  One that works on something says so every
+ * two seconds; one that has stopped makes every look at its mount wait.
+ */
+int locate_patience_ms(void);
 
 struct located {
 	int exit; /* enum outcome; not 0: text says why */

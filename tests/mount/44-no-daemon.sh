@@ -15,6 +15,12 @@ done
 run_status pmfs-ctl df "$T" --json
 jq -e '.ok == false and .error.code == "not-found" and .command == "pmfs-ctl df"' "$OUT" >/dev/null || fail 'the JSON is not right'
 
+say 'a time limit that is none'
+for limit in 0 -1 soon 2d; do
+	PMFS_TIMEOUT=$limit expect_fail 2 pmfs-ctl status "$T"
+	expect_text "PMFS_TIMEOUT=$limit is not a time"
+done
+
 mount_pmfs ram "$M" size=64M
 mkdir "$M/deep"
 if [ "$(id -u)" = 0 ]; then
@@ -27,11 +33,13 @@ fi
 
 say 'stopped'
 kill -STOP "$DAEMON"
+export PMFS_TIMEOUT=1
 expect_fail 13 pmfs-ctl status "$M"
 expect_text 'does not answer'
 expect_fail 13 pmfs-snap list "$M/not-looked-up-yet"
 expect_text 'does not answer'
 kill -CONT "$DAEMON"
+unset PMFS_TIMEOUT
 expect_ok pmfs-ctl status "$M"
 
 say 'dead'
