@@ -7,25 +7,18 @@
  *	read PATH COUNT                  check that many, in order of each writer; the last of each
  *	                                 writer is printed; COUNT 0: what is there
  *	check PATH                       the same for what is there, without taking it or a role
- *	litmus WRITABLE READABLE COUNT   two processes: no store is seen before an earlier one
  *
  * Message n of a writer says so and has bytes and a length that go with it, so that one that is
  * torn, lost, doubled or out of order is noticed; "read" and "check" begin with any number.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "pmfs.h"
 #include "pmfs/ring.h"
@@ -191,64 +184,6 @@ static int do_check(const char *path)
 	return report(&s);
 }
 
-static void *map_words(const char *path, bool writable)
-{
-	int fd = open(path, writable ? O_RDWR : O_RDONLY);
-	void *at = MAP_FAILED;
-
-	if (fd >= 0)
-		at = mmap(NULL, 8192, PROT_READ | (writable ? PROT_WRITE : 0), MAP_SHARED, fd, 0);
-	if (at == MAP_FAILED)
-		fail("%s: %s", path, strerror(errno));
-	if (fd >= 0)
-		close(fd);
-	return at == MAP_FAILED ? NULL : at;
-}
-
-/* Words on two pages: the second is stored to after the first, so whoever sees it sees the first.
- */
-static int do_litmus(const char *writable, const char *readable, uint64_t count)
-{
-	_Atomic uint64_t *put = map_words(writable, true);
-	const _Atomic uint64_t *see = map_words(readable, false);
-	uint64_t first, second, last = 0, changes = 0;
-	bool ended = false;
-	int status, rc = 0;
-	pid_t pid;
-
-	if (!put || !see)
-		return 1;
-	atomic_store(&put[0], 0);
-	atomic_store(&put[512], 0);
-	pid = fork();
-	if (!pid) {
-		for (uint64_t i = 1; i <= count; i++) {
-			atomic_store_explicit(&put[0], i, memory_order_relaxed);
-			atomic_store_explicit(&put[512], i, memory_order_release);
-		}
-		_exit(0);
-	}
-	if (pid < 0)
-		return fail("%s", strerror(errno));
-	while (!rc && last < count && !ended) {
-		/* Looked at first: what it stored before it ended is then seen below. */
-		ended = waitpid(pid, &status, WNOHANG) == pid;
-		second = atomic_load_explicit(&see[512], memory_order_acquire);
-		first = atomic_load_explicit(&see[0], memory_order_relaxed);
-		if (first < second || second < last)
-			rc = fail("%" PRIu64 " is seen after %" PRIu64 ", and before %" PRIu64,
-				  second, last, first);
-		changes += second != last;
-		last = second;
-	}
-	if (!ended)
-		waitpid(pid, &status, 0);
-	if (!rc && (atomic_load(&see[512]) != count || atomic_load(&see[0]) != count))
-		rc = fail("the last store is not there");
-	printf("%" PRIu64 " values seen\n", changes);
-	return rc;
-}
-
 int main(int argc, char **argv)
 {
 	const char *what = argc > 2 ? argv[1] : "";
@@ -266,8 +201,6 @@ int main(int argc, char **argv)
 		return do_read(argv[2], strtoull(argv[3], NULL, 10));
 	if (!strcmp(what, "check") && argc == 3)
 		return do_check(argv[2]);
-	if (!strcmp(what, "litmus") && argc == 5)
-		return do_litmus(argv[2], argv[3], strtoull(argv[4], NULL, 10));
 	fail("usage: see the top of its source");
 	return 2;
 }
