@@ -238,6 +238,8 @@ static int skip_dead(struct pmfs_ring *r, uint64_t at, uint64_t record)
 	 * for what trim_claimed() has written. */
 	atomic_compare_exchange_strong_explicit(ring_record(r, at), &record, skip,
 						memory_order_acquire, memory_order_acquire);
+	/* It may have left more of them: only looking at those who live is not done all the time. */
+	r->c.checked_ns = 0;
 	return 0;
 }
 
@@ -395,13 +397,19 @@ static int spin_for(struct pmfs_ring *r, const struct wait *w)
 
 /*
  * -EOWNERDEAD when somebody of the other side is dead and nobody has said so yet.  What the dead
- * one had done before is found first.
+ * one had done before, and what others have done behind room that it had taken, is found first.
  */
 static int look_for_dead(struct pmfs_ring *r, const struct wait *w)
 {
 	uint64_t word;
 	int rc;
 
+	if (w->checked_ns) {
+		*w->checked_ns = 0;
+		rc = w->probe(r, w);
+		if (rc != -EAGAIN)
+			return rc;
+	}
 	for (uint32_t slot = w->first_peer; slot <= w->last_peer; slot++) {
 		if (ring_owner_look(r, slot, &word) != PEER_DEAD)
 			continue;

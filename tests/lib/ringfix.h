@@ -62,6 +62,17 @@ static inline uint64_t ringfix_seed(void)
 	return seed;
 }
 
+/* How many processes of a kind a test shall kill. */
+static inline unsigned int ringfix_kills(unsigned int by_default)
+{
+	const char *text = getenv("PMFS_RING_KILLS");
+	unsigned long n = text ? strtoul(text, NULL, 10) : 0;
+
+	n = n && n <= 1000000 ? n : by_default;
+	print_message("PMFS_RING_KILLS=%lu\n", n);
+	return (unsigned int)n;
+}
+
 static inline uint64_t ringfix_random(uint64_t *state)
 {
 	uint64_t x = *state += UINT64_C(0x9e3779b97f4a7c15);

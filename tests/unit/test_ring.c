@@ -66,6 +66,77 @@ static void test_ring_multi_carries_every_length(void **state)
 	all_lengths(*state, PMFS_RING_MULTI);
 }
 
+/* An empty ring's next record lies at `at`, when it lay at `from`. */
+static void move_to(struct pmfs_ring *p, struct pmfs_ring *c, size_t from, size_t at, size_t size)
+{
+	size_t left = (at + size - from) % size;
+
+	/* The smallest record has 16 bytes. */
+	if (left == 8)
+		left += size;
+	while (left) {
+		const size_t step = left > size ? size / 2 : left;
+		const void *message;
+		void *room;
+
+		assert_int_equal(pmfs_ring_reserve(p, step - 8, &room), 0);
+		assert_int_equal(pmfs_ring_commit(p), 0);
+		assert_int_equal(pmfs_ring_peek(c, &message), (ssize_t)(step - 8));
+		assert_int_equal(pmfs_ring_release(c), 0);
+		left -= step;
+	}
+}
+
+/*
+ * Each length over the end of the ring, split after its header, before its last bytes, in the
+ * middle, at one more place, and not split but ending there; short ones at each place there is.
+ */
+static void all_wraps(struct ringfix *f, unsigned int flags, uint64_t seed)
+{
+	const size_t size = page_bytes(), everywhere = 160;
+	struct pmfs_ring *p, *c;
+	size_t at = 0, split = 0;
+
+	assert_int_equal(pmfs_ring_create(f->path, size, 0600, flags), 0);
+	p = ringfix_open(f->path, PMFS_RING_PRODUCER);
+	c = ringfix_open(f->path, PMFS_RING_CONSUMER);
+	for (size_t length = 1; length <= size - 8; length++) {
+		const size_t stride = PMFS_RING_STRIDE(length), steps = stride / 8;
+		const size_t some[] = {0, 1, steps / 2, steps - 1,
+				       (size_t)ringfix_random(&seed) % steps};
+		const size_t places = stride <= everywhere ? steps : sizeof(some) / sizeof(some[0]);
+
+		for (size_t i = 0; i < places; i++) {
+			/* So much of the record is behind the end. */
+			const size_t behind = 8 * (stride <= everywhere ? i : some[i]);
+			const size_t place = (size - stride + behind) % size;
+
+			move_to(p, c, at, place, size);
+			put(p, length, length + i);
+			take_none(c);
+			assert_int_equal(pmfs_ring_commit(p), 0);
+			take(c, length, length + i);
+			take_none(c);
+			assert_int_equal(pmfs_ring_release(c), 0);
+			at = behind % size;
+			split += behind > 0;
+		}
+	}
+	assert_true(split > 3 * (size - 8));
+	pmfs_ring_close(p);
+	pmfs_ring_close(c);
+}
+
+static void test_ring_wraps_every_length(void **state)
+{
+	all_wraps(*state, 0, ringfix_seed());
+}
+
+static void test_ring_multi_wraps_every_length(void **state)
+{
+	all_wraps(*state, PMFS_RING_MULTI, ringfix_seed());
+}
+
 /* Against a model: a list of the messages between head and tail. */
 static void random_batches(struct ringfix *f, unsigned int flags, uint64_t seed)
 {
@@ -684,6 +755,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_ring_carries_every_length),
 		TEST(test_ring_multi_carries_every_length),
+		TEST(test_ring_wraps_every_length),
+		TEST(test_ring_multi_wraps_every_length),
 		TEST(test_ring_random_batches),
 		TEST(test_ring_multi_random_batches),
 		TEST(test_ring_multi_cancel_is_skipped),

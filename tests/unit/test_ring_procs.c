@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Rings between processes that are killed: nothing published is lost, doubled or torn. */
+/*
+ * Rings between processes that are killed: nothing published is lost, doubled or torn.
+ *
+ * PMFS_RING_KILLS is the number of processes that each of the first three tests kills (ROUNDS).
+ */
 #include <errno.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -88,6 +92,7 @@ static void test_ring_producer_killed(void **state)
 {
 	struct ringfix *f = *state;
 	uint64_t seed = ringfix_seed(), next = 0, writer;
+	const unsigned int rounds = ringfix_kills(ROUNDS);
 	struct pmfs_ring *r;
 	const void *message;
 	ssize_t got;
@@ -95,7 +100,7 @@ static void test_ring_producer_killed(void **state)
 
 	assert_int_equal(pmfs_ring_create(f->path, SIZE, 0600, 0), 0);
 	r = ringfix_open(f->path, PMFS_RING_CONSUMER);
-	for (unsigned int round = 0; round < ROUNDS; round++) {
+	for (unsigned int round = 0; round < rounds; round++) {
 		uint64_t until = next + 1 + ringfix_random(&seed) % 300;
 		int rc;
 
@@ -125,6 +130,7 @@ static void test_ring_producers_killed(void **state)
 {
 	struct ringfix *f = *state;
 	uint64_t seed = ringfix_seed(), next[3] = {0}, writer, n;
+	const unsigned int rounds = ringfix_kills(ROUNDS);
 	struct pmfs_ring *r;
 	const void *message;
 	pid_t pids[3];
@@ -134,7 +140,7 @@ static void test_ring_producers_killed(void **state)
 	r = ringfix_open(f->path, PMFS_RING_CONSUMER);
 	for (unsigned int i = 0; i < 3; i++)
 		pids[i] = start_writer(f->path, i, 0);
-	for (unsigned int round = 0; round < ROUNDS; round++) {
+	for (unsigned int round = 0; round < rounds; round++) {
 		unsigned int victim = (unsigned int)(ringfix_random(&seed) % 3), dead = 0;
 		uint64_t count = 1 + ringfix_random(&seed) % 300;
 
@@ -227,6 +233,7 @@ static void test_ring_consumer_killed(void **state)
 {
 	struct ringfix *f = *state;
 	uint64_t seed = ringfix_seed(), n = 0, writer;
+	const unsigned int rounds = ringfix_kills(ROUNDS);
 	struct pmfs_ring *r, *drain;
 	struct pmfs_ring_info info;
 	const void *message;
@@ -236,7 +243,7 @@ static void test_ring_consumer_killed(void **state)
 
 	assert_int_equal(pmfs_ring_create(f->path, SIZE, 0600, 0), 0);
 	r = ringfix_open(f->path, PMFS_RING_PRODUCER);
-	for (unsigned int round = 0; round < ROUNDS; round++) {
+	for (unsigned int round = 0; round < rounds; round++) {
 		uint64_t until = n + 1 + ringfix_random(&seed) % 300, next;
 
 		pid = start_reader(f->path, n);
