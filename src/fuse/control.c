@@ -333,9 +333,13 @@ out:
 
 int control_flush(struct control *ct)
 {
+	struct views_stats stats;
+
 	if (!ct->running || !ct->views || !ct->dev)
 		return 0;
-	return flush_session(ct->dir, ct->dev, ct->loop, false);
+	/* What the kernel knows is in memory (view.h: W1), and only that can be dirty. */
+	views_stat(ct->views, &stats);
+	return stats.loaded ? flush_session(ct->dir, ct->dev, ct->loop, false, NULL) : 0;
 }
 
 void control_free(struct control *ct)

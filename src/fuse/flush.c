@@ -5,7 +5,9 @@
  *
  * Dirty pages are the kernel's as long as it likes, and syncfs(2) only queues them for a FUSE
  * mount.  So: syncfs, then wait until all that was queued has been handled; and once more, since
- * the flusher passes over a page that was stored to again while its WRITE was in flight.
+ * the flusher passes over a page that was stored to again while its WRITE was in flight.  When no
+ * such request has been answered from before the first syncfs to after the wait, none was in
+ * flight, and once is enough.
  *
  * The classic device hands requests out in the order of one queue: when a request sent later has
  * been answered, all earlier ones have been read, and loop_quiesce() waits for those who read them.
@@ -57,12 +59,15 @@ static int drain(int fd, struct loop *lp, bool rings)
 	if (!rc && rings)
 		rc = marker_each_cpu(fd);
 	if (!rc && lp)
-		rc = loop_quiesce(lp, marker, &fd);
+		rc = loop_quiesce(lp);
 	return rc;
 }
 
-int flush_session(const char *dir, uint64_t dev, struct loop *lp, bool rings)
+int flush_session(const char *dir, uint64_t dev, struct loop *lp, bool rings,
+		  const _Atomic uint64_t *handed_over)
 {
+	uint64_t before = 0;
+	bool again = true;
 	struct stat st;
 	int fd, rc = 0;
 
@@ -73,11 +78,14 @@ int flush_session(const char *dir, uint64_t dev, struct loop *lp, bool rings)
 		rc = -errno;
 	else if (st.st_dev != dev)
 		rc = -ENOTCONN; /* something else is mounted over it */
-	for (int round = 0; round < 2 && !rc; round++) {
+	for (int round = 0; round < 2 && again && !rc; round++) {
+		if (handed_over)
+			before = atomic_load(handed_over);
 		if (syncfs(fd))
 			rc = -errno;
 		else
 			rc = drain(fd, lp, rings);
+		again = !handed_over || atomic_load(handed_over) != before;
 	}
 	close(fd);
 	return rc;
@@ -92,6 +100,7 @@ int front_flush(struct front *fr)
 		return -ENOTCONN;
 	if (fr->cfg.read_only)
 		return 0;
-	rc = flush_session(fr->cfg.mountpoint, dev, fr->loop, atomic_load(&fr->uring_wanted));
+	rc = flush_session(fr->cfg.mountpoint, dev, fr->loop, atomic_load(&fr->uring_wanted),
+			   &fr->handed_over);
 	return rc || !fr->control ? rc : control_flush(fr->control);
 }

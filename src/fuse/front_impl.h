@@ -117,6 +117,7 @@ struct front {
 	_Atomic bool uring_wanted, uring_agreed, uring; /* the last: a request has come that way */
 	_Atomic unsigned max_write, max_readahead, max_background, proto_minor;
 
+	_Atomic uint64_t handed_over; /* WRITE, SETATTR and FSYNC requests that have been answered */
 	_Atomic uint64_t snapdir_changed_ns;	 /* a snapshot was deleted or renamed */
 	struct front_op_count ops[OP_COUNT + 1]; /* atomic */
 };
@@ -228,8 +229,9 @@ void mount_catch_messages(void);
 
 /* ---- flush.c ---- */
 /* Let the kernel hand over what it has of the session mounted at dir (device dev), whose requests
- * lp serves; rings: those of libfuse do, too. */
-int flush_session(const char *dir, uint64_t dev, struct loop *lp, bool rings);
+ * lp serves; rings: those of libfuse do, too.  handed_over (may be NULL): as in struct front. */
+int flush_session(const char *dir, uint64_t dev, struct loop *lp, bool rings,
+		  const _Atomic uint64_t *handed_over);
 
 /* ---- control.c ---- */
 /* Let the kernel hand over what it has of views. */

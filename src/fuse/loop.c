@@ -7,7 +7,6 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -22,7 +21,7 @@
 /* Takes a thread out of read(2).  It may come before the read begins, so it is sent until it has
  * worked. */
 #define WAKE_SIGNAL   SIGUSR1
-#define WAKE_AGAIN_MS 5
+#define WAKE_AGAIN_MS 1
 
 enum { OPCODE_FORGET = 2, OPCODE_BATCH_FORGET = 42 };
 
@@ -50,12 +49,14 @@ struct loop {
 
 	struct mutex lock;	/* LOCK_LEAF */
 	struct cond changed;	/* `ending` was set, or `live` has become 0 */
+	struct cond idled;	/* for watchers: `idles` of a worker */
 	struct worker *workers; /* guarded by lock; they stay until the end */
 	unsigned count,
 		live;	     /* guarded by lock; of the threads, and of those that have not ended */
 	int error;	     /* guarded by lock */
 	_Atomic bool ending; /* set under lock */
 	_Atomic int idle;    /* threads that read, or are about to */
+	_Atomic unsigned watchers; /* loop_quiesce() waits for `idled`; set under lock */
 };
 
 static void woken(int sig)
@@ -82,6 +83,7 @@ int loop_new(struct loop **out, struct fuse_session *se, unsigned max_threads,
 	lp->arg = arg;
 	mutex_init(&lp->lock, LOCK_LEAF);
 	cond_init(&lp->changed);
+	cond_init(&lp->idled);
 	*out = lp;
 	return 0;
 }
@@ -91,6 +93,7 @@ void loop_free(struct loop *lp)
 	if (!lp)
 		return;
 	cond_destroy(&lp->changed);
+	cond_destroy(&lp->idled);
 	mutex_destroy(&lp->lock);
 	free(lp);
 }
@@ -207,6 +210,13 @@ static void worker_handle(struct worker *w, size_t len)
 		atomic_fetch_add(&lp->idle, 1);
 }
 
+static void tell_watchers(struct loop *lp)
+{
+	mutex_lock(&lp->lock);
+	cond_broadcast(&lp->idled);
+	mutex_unlock(&lp->lock);
+}
+
 static void *worker_main(void *arg)
 {
 	struct worker *w = arg;
@@ -220,6 +230,8 @@ static void *worker_main(void *arg)
 		ssize_t n;
 
 		atomic_fetch_add(&w->idles, 1);
+		if (atomic_load(&lp->watchers))
+			tell_watchers(lp);
 		n = worker_read(w);
 		/* ENOENT: the caller was interrupted before we got its request. */
 		if (n == -EINTR || n == -ENOENT || n == -EAGAIN)
@@ -241,6 +253,7 @@ static void *worker_main(void *arg)
 	/* Nothing in hand for ever after. */
 	atomic_store(&w->idles, UINT64_MAX);
 	mutex_lock(&lp->lock);
+	cond_broadcast(&lp->idled);
 	if (--lp->live == 0)
 		cond_broadcast(&lp->changed);
 	mutex_unlock(&lp->lock);
@@ -282,14 +295,19 @@ int loop_run(struct loop *lp)
 	return rc;
 }
 
-int loop_quiesce(struct loop *lp, int (*nudge)(void *arg), void *arg)
+/*
+ * A thread that has had nothing in hand since then has finished what it had.  One that sleeps in
+ * read() or has just come out of it with a request can't be told apart, so all who may be there get
+ * a signal: it takes the one out of read(), and does nothing to the other.  It may come before the
+ * read begins, so it is sent until it has worked.
+ */
+int loop_quiesce(struct loop *lp)
 {
 	struct {
-		const struct worker *w;
+		struct worker *w;
 		uint64_t idles;
 	} * seen;
-	unsigned n = 0;
-	int rc = 0;
+	unsigned n = 0, left;
 
 	mutex_lock(&lp->lock);
 	seen = calloc(lp->count + 1, sizeof(*seen));
@@ -297,35 +315,27 @@ int loop_quiesce(struct loop *lp, int (*nudge)(void *arg), void *arg)
 		mutex_unlock(&lp->lock);
 		return -ENOMEM;
 	}
-	for (const struct worker *w = lp->workers; w; w = w->next) {
+	for (struct worker *w = lp->workers; w; w = w->next) {
 		seen[n].w = w;
 		seen[n++].idles = atomic_load(&w->idles);
 	}
-	mutex_unlock(&lp->lock);
-	/*
-	 * A thread that has had nothing in hand since then has finished what it had.  One that
-	 * sleeps in read() or has just come out of it with a request can't be told apart, so all
-	 * get something to do: waiters are served in the order in which they came, so as many
-	 * requests as there are threads reach each of them.
-	 */
-	for (unsigned i = 0; i < n && !rc; i++) {
-		for (unsigned tries = 0;; tries++) {
-			const struct timespec pause = {.tv_nsec = 200 * 1000};
-			uint64_t now;
-
-			mutex_lock(&lp->lock);
-			now = lp->count ? atomic_load(&seen[i].w->idles) : UINT64_MAX;
-			mutex_unlock(&lp->lock);
-			if (now > seen[i].idles || now == UINT64_MAX)
-				break;
-			/* It is busy with something long. */
-			if (tries > n)
-				nanosleep(&pause, NULL);
-			rc = nudge(arg);
-			if (rc)
-				break;
+	atomic_fetch_add(&lp->watchers, 1);
+	/* Where loop_run() has ended, the threads are gone, and what they had has been answered. */
+	while (lp->count) {
+		left = 0;
+		for (unsigned i = 0; i < n; i++) {
+			if (atomic_load(&seen[i].w->idles) > seen[i].idles)
+				continue;
+			left++;
+			if (atomic_load(&seen[i].w->reading))
+				pthread_kill(seen[i].w->thread, WAKE_SIGNAL);
 		}
+		if (!left)
+			break;
+		cond_timedwait_ms(&lp->idled, &lp->lock, WAKE_AGAIN_MS);
 	}
+	atomic_fetch_sub(&lp->watchers, 1);
+	mutex_unlock(&lp->lock);
 	free(seen);
-	return rc;
+	return 0;
 }

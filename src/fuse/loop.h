@@ -39,9 +39,9 @@ unsigned loop_threads(struct loop *lp);
 
 /*
  * Wait until every request that had been read from the device at the time of the call has been
- * answered.  nudge() sends the device a request of no consequence (which a thread that only waits
- * for one needs); not 0 ends the waiting with that error.  Not from a handler.
+ * answered.  Asks nothing of the device: a thread that waits for a request is woken up by a signal.
+ * -ENOMEM.  Not from a handler.
  */
-int loop_quiesce(struct loop *lp, int (*nudge)(void *arg), void *arg);
+int loop_quiesce(struct loop *lp);
 
 #endif

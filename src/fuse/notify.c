@@ -60,6 +60,7 @@ static void reply_write(const struct notify *nt, const struct note *n)
 	/* The rings are being taken down, and the request with them. */
 	if (!atomic_load(&nt->fr->uring_wanted) || !fuse_session_exited(nt->se))
 		fuse_reply_write(n->req, n->written);
+	atomic_fetch_add(&nt->fr->handed_over, 1);
 }
 
 static bool add(struct notify *nt, const struct note *what);

@@ -107,10 +107,9 @@ static bool write_kills(const struct fuse_file_info *fi)
 #endif
 }
 
-static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
-		     struct fuse_file_info *fi)
+static void write_and_reply(struct front *fr, fuse_req_t req, fuse_ino_t ino, const char *buf,
+			    size_t size, off_t off, const struct fuse_file_info *fi)
 {
-	struct front *fr = request_begin(req, OP_WRITE);
 	const uint64_t id = node_of(fr, ino);
 	struct fs_written how = {.append = fi->flags & O_APPEND};
 	bool privileged = false;
@@ -151,6 +150,15 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 		fuse_reply_write(req, (size_t)n);
 }
 
+static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
+		     struct fuse_file_info *fi)
+{
+	struct front *fr = request_begin(req, OP_WRITE);
+
+	write_and_reply(fr, req, ino, buf, size, off, fi);
+	atomic_fetch_add(&fr->handed_over, 1);
+}
+
 static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
 	struct front *fr = request_begin(req, OP_FSYNC);
@@ -160,6 +168,7 @@ static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_f
 	rc = is_virtual(ino) ? 0 : fs_fsync(fr->fs, node_of(fr, ino), datasync);
 	if (!request_orphaned(fr))
 		request_fail(req, OP_FSYNC, rc);
+	atomic_fetch_add(&fr->handed_over, 1);
 }
 
 /*

@@ -188,6 +188,7 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_s
 		request_fail(req, OP_SETATTR, rc);
 	else
 		reply_attr(req, &a);
+	atomic_fetch_add(&fr->handed_over, 1);
 }
 
 static void op_readlink(fuse_req_t req, fuse_ino_t ino)

@@ -264,6 +264,17 @@ int view_truncate(struct view *v, uint64_t size)
 	return rc;
 }
 
+/* The threads of requests get signals. */
+static int allocate(int fd, int mode, uint64_t off, uint64_t len)
+{
+	int rc;
+
+	do
+		rc = fallocate(fd, mode, (off_t)off, (off_t)len) ? -errno : 0;
+	while (rc == -EINTR);
+	return rc;
+}
+
 int view_fallocate(struct view *v, int mode, uint64_t off, uint64_t len)
 {
 	uint64_t reserved = 0;
@@ -281,13 +292,11 @@ int view_fallocate(struct view *v, int mode, uint64_t off, uint64_t len)
 	v->changeable = true;
 	if (mode & FALLOC_FL_ZERO_RANGE) {
 		/* Memory files do not know it: a hole, and then room again. */
-		if (fallocate(v->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off,
-			      (off_t)len))
-			rc = -errno;
+		rc = allocate(v->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off, len);
 		how = mode & FALLOC_FL_KEEP_SIZE;
 	}
-	if (!rc && fallocate(v->fd, how, (off_t)off, (off_t)len))
-		rc = -errno;
+	if (!rc)
+		rc = allocate(v->fd, how, off, len);
 	mem_settle(&v->vs->mm, v->fd, reserved, &v->blocks);
 out:
 	mutex_unlock(&v->lock);

@@ -103,6 +103,8 @@ some 1 1 setattr do_ truncate "$M/d/big"
 say "fsync, fdatasync, fsync of a directory and O_SYNC reach the daemon"
 some 3 3 fsync do_ fsync "$M/d/s"
 some 5 5 fsync do_ osync "$M/d/o"
+say "a snapshot of a tree that nobody writes to asks one question (of each CPU, with rings)"
+some 1 $((1 + $(nproc --all))) statfs pmfs-snap create "$M" one
 say "locks are the kernel's own business"
 do_ lock "$M/d/f"
 before=$(jq '[.errors[]] | add // 0' "$M/.pmfs/stats.json")
