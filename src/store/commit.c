@@ -27,6 +27,9 @@
  * list. */
 #define COMMIT_SOFT_FULL 1024u
 
+/* Changed pages for which a commit of memory is made before its time: what they gave up is warm. */
+#define COMMIT_WORTH 4096u
+
 #define SCAN_STEP 64u
 
 struct hook {
@@ -348,6 +351,21 @@ int store_fold(struct store *st)
 int commit_now(struct store *st)
 {
 	return commit_wait(st, atomic_load(&st->generation));
+}
+
+int commit_fsync(struct store *st)
+{
+	const int rc = region_error(st->rg);
+
+	if (!st->ram || !st->keeper_started)
+		return commit_now(st);
+	if (!rc && atomic_load(&st->pm.changed) >= COMMIT_WORTH) {
+		mutex_lock(&st->keeper_lock);
+		st->keeper_asked = true;
+		cond_broadcast(&st->keeper_wake);
+		mutex_unlock(&st->keeper_lock);
+	}
+	return rc;
 }
 
 /*

@@ -28,6 +28,9 @@
 /* A huge page: where the map starts, so that the kernel may use them. */
 #define REGION_ALIGN (UINT64_C(2) << 20)
 
+/* Where a memfd has no memory yet, a write this long costs less than the faults of stores. */
+#define PWRITE_MIN ((size_t)64 << 10)
+
 struct region {
 	enum region_kind kind;  /* set once at open */
 	bool readonly;          /* set once at open */
@@ -43,6 +46,7 @@ struct region {
 	_Atomic uint64_t limit;
 	_Atomic uint64_t flushes;
 	_Atomic uint64_t written;
+	_Atomic uint64_t fresh; /* memfd: bytes from here on have most likely no memory yet */
 	_Atomic int error;
 	_Atomic(const struct region_tap *) tap;
 };
@@ -732,7 +736,7 @@ int region_probe(const struct region *rg, pfn_t pfn, uint64_t n)
 
 /* ------------------------------------------------------------------ writing */
 
-static int write_image(struct region *rg, uint64_t byte, const uint8_t *buf, size_t len)
+static int write_file(struct region *rg, uint64_t byte, const uint8_t *buf, size_t len)
 {
 	size_t done = 0;
 
@@ -751,11 +755,19 @@ static int write_image(struct region *rg, uint64_t byte, const uint8_t *buf, siz
 static int write_bytes(struct region *rg, uint64_t byte, const void *buf, size_t len)
 {
 	int rc = fault_hit("region.write");
+	uint64_t fresh;
 
 	if (rc)
 		return rc;
 	if (rg->kind == REGION_IMAGE)
-		return write_image(rg, byte, buf, len);
+		return write_file(rg, byte, buf, len);
+	fresh = atomic_load_explicit(&rg->fresh, memory_order_relaxed);
+	if (byte + len > fresh) {
+		/* Most often right is enough: it only decides which way is the faster one. */
+		atomic_store_explicit(&rg->fresh, byte + len, memory_order_relaxed);
+		if (byte >= fresh && len >= PWRITE_MIN)
+			return write_file(rg, byte, buf, len);
+	}
 	/* Where memory has run out, a store faults. */
 	return guarded(GUARDED_COPY, rg->door + byte, buf, NULL, len);
 }

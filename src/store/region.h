@@ -5,8 +5,8 @@
  * Addresses for the largest region are reserved once (PROT_NONE), so a frame never moves.  The
  * backed part is mapped read-only: a stray store faults, it does not reach a frame.  Frames are
  * written through one door, region_write(): pwrite(2) for an image (stores into fresh file pages
- * run at a fifth of it), stores into a second, writable mapping for a memfd.  The read-only map
- * sees either at once.
+ * run at a fifth of it) and for long runs of a memfd that have no memory yet, else stores into a
+ * second, writable mapping for a memfd.  The read-only map sees either at once.
  *
  *   R1  A frame below region_frames() is backed: the host has the space, so writing it can't fail
  *       for want of it (image: fallocate; a punched frame is not backed again until region_back()).

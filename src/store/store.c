@@ -49,15 +49,17 @@ static bool keeper_stopping(struct store *st)
 	return stop;
 }
 
-/* True: go on; false: the store is being closed. */
-static bool keeper_sleep(struct store *st, uint64_t ms)
+/* True: go on; false: the store is being closed.  asked: somebody wants a commit now. */
+static bool keeper_sleep(struct store *st, uint64_t ms, bool *asked)
 {
 	bool stop;
 
 	mutex_lock(&st->keeper_lock);
-	if (!st->keeper_stop && !st->left)
+	if (!st->keeper_stop && !st->left && !st->keeper_asked)
 		(void)cond_timedwait_ms(&st->keeper_wake, &st->keeper_lock, ms);
 	stop = st->keeper_stop;
+	*asked = st->keeper_asked;
+	st->keeper_asked = false;
 	mutex_unlock(&st->keeper_lock);
 	return !stop;
 }
@@ -81,15 +83,16 @@ static void *keeper_main(void *arg)
 		st->commit_ms && st->commit_ms < KEEPER_TICK_MS ? st->commit_ms : KEEPER_TICK_MS;
 	int64_t next_commit = units_monotonic_ns() + st->commit_ms * INT64_C(1000000);
 	int64_t next_trim = units_monotonic_ns() + KEEPER_TICK_MS * INT64_C(1000000);
+	bool asked;
 
 	keeper_scan(st);
-	while (keeper_sleep(st, tick)) {
+	while (keeper_sleep(st, tick, &asked)) {
 		const int64_t now = units_monotonic_ns();
 
 		commit_finish_left(st);
 		if (st->read_only || region_error(st->rg))
 			continue;
-		if (st->commit_ms && now >= next_commit) {
+		if (asked || (st->commit_ms && now >= next_commit)) {
 			(void)commit_try(st,
 					 COMMIT_TIMER); /* has logged, and poisoned the region */
 			next_commit = units_monotonic_ns() + st->commit_ms * INT64_C(1000000);

@@ -105,6 +105,12 @@ int commit_wait(struct store *st, uint64_t generation);
 /* All that was done before the call. */
 int commit_now(struct store *st);
 /*
+ * What fsync(2) promises of it.  For an image that is commit_now(); memory has nothing that could
+ * become durable, so with a keeper thread (store_config.background) this only has that thread
+ * commit soon, when there is much whose frames could be used again.  -EIO: poisoned.
+ */
+int commit_fsync(struct store *st);
+/*
  * Like commit_now() with a hook: at_close runs when the generation is closed and no transaction is
  * open, with LOCK_TXN held exclusively; it may run one transaction-like change that belongs to the
  * closing generation, through the txn it is given (a snapshot).  Not 0: nothing of it happened, the

@@ -63,6 +63,7 @@ struct store {
 	bool keeper_started;
 	bool keeper_stop;    /* guarded by keeper_lock, like the next */
 	struct closed *left; /* RAM: a generation whose commit the keeper is to finish */
+	bool keeper_asked;   /* RAM: for a commit before its time; guarded by keeper_lock */
 	struct mutex keeper_lock;
 	struct cond keeper_wake;
 	unsigned commit_ms;

@@ -1090,5 +1090,5 @@ int fs_fsync(struct fs *fs, uint64_t id, bool data_only)
 	if (rc)
 		return rc;
 	inode_put(fs, in);
-	return fs_sync(fs);
+	return fs->read_only ? 0 : commit_fsync(fs->st);
 }

@@ -538,6 +538,36 @@ static void test_commit_in_memory_leaves_the_rest_to_the_keeper(void **state)
 	assert_int_equal(store_close(st), 0);
 }
 
+/* There is nothing to make durable in memory; a commit is made when it gives back much. */
+static void test_commit_in_memory_is_not_for_fsync(void **state)
+{
+	const struct store_config cfg = {.limit_bytes = 64 * MIB, .background = true};
+	const unsigned int many = 4096;
+	const struct timespec pause = {.tv_nsec = 1000 * 1000};
+	vpn_t *vpn = calloc(many, sizeof(*vpn));
+	uint64_t generation;
+	struct store *st;
+
+	(void)state;
+	assert_non_null(vpn);
+	assert_int_equal(store_open(&st, &cfg, NULL), 0);
+	generation = store_generation(st);
+	for (unsigned int i = 0; i < 10; i++) {
+		add_page(st, i);
+		assert_int_equal(commit_fsync(st), 0);
+	}
+	add_pages(st, many, vpn);
+	assert_int_equal(store_generation(st), generation);
+	assert_int_equal(commit_fsync(st), 0);
+	for (unsigned int ms = 0; store_generation(st) == generation && ms < 60000; ms++)
+		nanosleep(&pause, NULL);
+	assert_int_not_equal(store_generation(st), generation);
+	region_poison(store_region(st), -EIO);
+	assert_int_equal(commit_fsync(st), -EIO);
+	store_abandon(st);
+	free(vpn);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -559,6 +589,7 @@ int main(void)
 		TEST(test_commit_of_a_full_image),
 		cmocka_unit_test(test_commit_in_memory),
 		cmocka_unit_test(test_commit_in_memory_leaves_the_rest_to_the_keeper),
+		cmocka_unit_test(test_commit_in_memory_is_not_for_fsync),
 	};
 
 	return cmocka_run_group_tests(tests, util_setup, util_teardown);
