@@ -205,6 +205,11 @@ void notify_inval(struct notify *nt, fuse_ino_t ino, off_t off, off_t len);
 void notify_moved_write(struct notify *nt, fuse_req_t req, fuse_ino_t ino, off_t off, size_t len,
 			size_t written, uint64_t from);
 /*
+ * A request, no WRITE, changed contents from the start on: makes the kernel forget them all and then
+ * answers it with success, so that its caller finds no old page.  For struct front.moved.
+ */
+void notify_inval_reply(struct notify *nt, fuse_req_t req, fuse_ino_t ino);
+/*
  * Before attributes are told: wait until the kernel has forgotten what was wrong, so that nobody
  * looks for the new end in an old page.  Not for ever: it may need the thread that waits.
  */

@@ -20,8 +20,9 @@ struct note {
 	struct note *next;
 	fuse_ino_t ino;
 	off_t off, len;
-	/* With a request: a WRITE of len bytes at off, which is answered in the course of it. */
+	/* With a request: a WRITE of len bytes at off, which is answered in the course of it... */
 	fuse_req_t req;
+	bool whole; /* ...or one of another kind, when all of the file has been forgotten */
 	size_t written;
 	uint64_t from;
 	bool awaited; /* notify_wait() waits for it */
@@ -55,10 +56,14 @@ static void inval(const struct notify *nt, fuse_ino_t ino, off_t off, off_t len)
 		log_debug("invalidating node %llu: %s", (unsigned long long)ino, strerror(-rc));
 }
 
-static void reply_write(const struct notify *nt, const struct note *n)
+static void reply(const struct notify *nt, const struct note *n)
 {
 	/* The rings are being taken down, and the request with them. */
-	if (!atomic_load(&nt->fr->uring_wanted) || !fuse_session_exited(nt->se))
+	const bool gone = atomic_load(&nt->fr->uring_wanted) && fuse_session_exited(nt->se);
+
+	if (!gone && n->whole)
+		fuse_reply_err(n->req, 0);
+	else if (!gone)
 		fuse_reply_write(n->req, n->written);
 	atomic_fetch_add(&nt->fr->handed_over, 1);
 }
@@ -75,12 +80,17 @@ static void note_send(const struct notify *nt, const struct note *n)
 		inval(nt, n->ino, n->off, n->len);
 		return;
 	}
+	if (n->whole) {
+		inval(nt, n->ino, 0, 0);
+		reply(nt, n);
+		return;
+	}
 	/* The pages of the WRITE are locked until it is answered. */
 	if ((off_t)n->from < start)
 		inval(nt, n->ino, (off_t)n->from, start - (off_t)n->from);
 	inval(nt, n->ino, end, 0);
 	rest = (struct note){.ino = n->ino, .off = start, .len = end - start, .awaited = true};
-	reply_write(nt, n);
+	reply(nt, n);
 	add(nt->fr->notify, &rest);
 }
 
@@ -161,7 +171,7 @@ void notify_free(struct notify *nt)
 	while ((n = nt->head)) {
 		nt->head = n->next;
 		if (n->req)
-			reply_write(nt, n);
+			reply(nt, n);
 		free(n);
 	}
 	cond_destroy(&nt->sent);
@@ -215,7 +225,15 @@ void notify_moved_write(struct notify *nt, fuse_req_t req, fuse_ino_t ino, off_t
 			       .awaited = true};
 
 	if (!add(nt, &n))
-		reply_write(nt, &n);
+		reply(nt, &n);
+}
+
+void notify_inval_reply(struct notify *nt, fuse_req_t req, fuse_ino_t ino)
+{
+	const struct note n = {.ino = ino, .req = req, .whole = true};
+
+	if (!add(nt, &n))
+		reply(nt, &n);
 }
 
 /* Locks: nt->lock held. */

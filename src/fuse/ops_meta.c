@@ -382,8 +382,8 @@ static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const 
 		rc = fs_setxattr(fr->fs, node_of(fr, ino), name, value, size, flags);
 	/* The beginning of what was there may have been cut off. */
 	if (!rc && ringlog)
-		notify_inval(fr->notify, ino, 0, 0);
-	if (rc == -EOPNOTSUPP)
+		notify_inval_reply(fr->moved, req, ino);
+	else if (rc == -EOPNOTSUPP)
 		request_refuse(req, rc);
 	else
 		request_fail(req, OP_SETXATTR, rc);
