@@ -11,7 +11,7 @@
 #include "store/store_impl.h"
 
 /* Pages that are made in one go. */
-#define NEW_RUN 64u
+#define NEW_RUN 256u
 
 static const uint8_t zeros[PMFS_PAGE_SIZE] __attribute__((aligned(PMFS_PAGE_SIZE)));
 
@@ -219,6 +219,7 @@ static int write_runs(struct store *st, const pfn_t *pfn, uint64_t n, const uint
 		rc = region_write(st->rg, pfn[at], 0, from + at * PMFS_PAGE_SIZE, run * PMFS_PAGE_SIZE);
 		if (rc)
 			return store_fail(st, "writing pages", rc);
+		writeout_add(st->wo, pfn[at], run);
 		at += run;
 	}
 	return 0;

@@ -813,6 +813,13 @@ int region_zero(struct region *rg, pfn_t pfn)
 	return region_write(rg, pfn, 0, zero_frame, sizeof(zero_frame));
 }
 
+void region_start_flush(const struct region *rg, pfn_t pfn, uint64_t n)
+{
+	if (rg->kind == REGION_IMAGE && !rg->readonly)
+		(void)sync_file_range(rg->fd, (off_t)(pfn * PMFS_PAGE_SIZE),
+				      (off_t)(n * PMFS_PAGE_SIZE), SYNC_FILE_RANGE_WRITE);
+}
+
 int region_flush(struct region *rg)
 {
 	const struct region_tap *tap = atomic_load(&rg->tap);

@@ -110,6 +110,11 @@ int region_back(struct region *rg, pfn_t pfn, uint64_t n);
  */
 int region_next_backed(const struct region *rg, pfn_t from, pfn_t end, pfn_t *start, pfn_t *stop);
 
+/*
+ * Have the host begin to write these frames, without waiting for it more than it makes us.  Only a
+ * hint: what it says of errors is told by the next flush.
+ */
+void region_start_flush(const struct region *rg, pfn_t pfn, uint64_t n);
 /* All that was written before the call is durable when it returns 0 (memfd: nothing to do). */
 int region_flush(struct region *rg);
 uint64_t region_flushes(const struct region *rg); /* how many; atomic */

@@ -287,6 +287,7 @@ static void locks_init(struct store *st)
 
 static void store_free(struct store *st)
 {
+	writeout_free(st->wo);
 	if (st->pm.chunk)
 		pagemap_destroy(&st->pm);
 	if (st->fr)
@@ -376,6 +377,11 @@ int store_open(struct store **out, const struct store_config *cfg, struct store_
 	free(slot.deltas);
 	if (!rc && cfg->lost)
 		rc = salvage(st, cfg, err);
+	if (!rc && cfg->background && !st->ram && !st->read_only) {
+		rc = writeout_new(&st->wo, st->rg);
+		if (rc)
+			rc = fail(err, rc, "can't start a thread: %s", strerror(-rc));
+	}
 	if (!rc && cfg->background) {
 		rc = thread_start(&st->keeper, "pmfs-keeper", keeper_main, st);
 		if (rc)

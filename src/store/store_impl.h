@@ -12,6 +12,7 @@
 #include "base/lock.h"
 #include "store/pagemap.h"
 #include "store/store.h"
+#include "store/writeout.h"
 
 #define STORE_PAGE_LOCKS   256u
 #define STORE_READER_SLOTS 16u
@@ -67,6 +68,7 @@ struct store {
 	struct mutex keeper_lock;
 	struct cond keeper_wake;
 	unsigned commit_ms;
+	struct writeout *wo; /* NULL: none; set once */
 
 	_Atomic uint64_t commits, commits_small;
 	_Atomic uint64_t commit_ns_last, commit_ns_max;

@@ -568,6 +568,44 @@ static void test_commit_in_memory_is_not_for_fsync(void **state)
 	free(vpn);
 }
 
+/* The host writes a stream while it comes; nothing else is begun before its flush. */
+static void test_commit_streams_are_written_early(void **state)
+{
+	const struct store_config cfg = {.path = util_image, .background = true};
+	const struct timespec pause = {.tv_nsec = 1000 * 1000};
+	const unsigned int many = 2048, part = 256;
+	uint8_t *contents = malloc((size_t)part * PMFS_PAGE_SIZE);
+	vpn_t *vpn = calloc(many, sizeof(*vpn));
+	struct store *st = *state;
+	uint64_t before, made;
+
+	assert_non_null(contents);
+	assert_non_null(vpn);
+	assert_int_equal(store_close(st), 0);
+	*state = NULL;
+	assert_int_equal(store_open(&st, &cfg, NULL), 0);
+	*state = st;
+	before = flushes(st);
+	add_pages(st, many, vpn);
+	memset(contents, 7, (size_t)part * PMFS_PAGE_SIZE);
+	for (unsigned int at = 0; at < many; at += part) {
+		struct txn tx;
+
+		assert_int_equal(txn_begin(st, &tx, FRAME_NORMAL, part), 0);
+		assert_int_equal(page_new_run(&tx, contents, part, vpn + at, &made), 0);
+		assert_int_equal(made, part);
+		txn_end(&tx);
+	}
+	/* 4 MiB at a time, and some of them may wait for more to come. */
+	for (unsigned int ms = 0; writeout_frames(st->wo) < many / 2 && ms < 60000; ms++)
+		nanosleep(&pause, NULL);
+	assert_in_range(writeout_frames(st->wo), many / 2, many);
+	assert_int_equal(flushes(st), before);
+	check_clean(st);
+	free(vpn);
+	free(contents);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -587,6 +625,7 @@ int main(void)
 		TEST(test_commit_writes_of_a_big_one_fail),
 		TEST(test_commit_when_the_host_is_full),
 		TEST(test_commit_of_a_full_image),
+		TEST(test_commit_streams_are_written_early),
 		cmocka_unit_test(test_commit_in_memory),
 		cmocka_unit_test(test_commit_in_memory_leaves_the_rest_to_the_keeper),
 		cmocka_unit_test(test_commit_in_memory_is_not_for_fsync),

@@ -406,7 +406,7 @@ static void test_page_failed_write_poisons(void **state)
 /* Many at once are as good as one after the other; a host that fails leaves none of the failing step. */
 static void test_page_run_is_many_pages(void **state)
 {
-	enum { N = 150 };
+	enum { N = 600 }; /* more than go out in one write */
 	struct store *st = *state;
 	static uint8_t contents[N * PMFS_PAGE_SIZE];
 	vpn_t vpn[N];
