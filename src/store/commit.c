@@ -74,15 +74,19 @@ static void run_hook(struct store *st, struct hook *hook)
 
 static int close_generation(struct store *st, struct hook *hook, struct closed *cl)
 {
+	struct pagemap_room room;
 	uint64_t kept, paths;
-	int rc = 0;
+	int rc;
 
 	*cl = (struct closed){.began = units_monotonic_ns()};
 	rw_wrlock(&st->txn_lock);
-	if (region_error(st->rg)) {
+	rc = region_error(st->rg) ? -EIO : 0;
+	/* Before the hook: what it has done can't be undone. */
+	if (!rc)
+		rc = pagemap_capture_room(&st->pm, hook ? 2 * hook->frames : 0, &room);
+	if (rc) {
 		if (hook)
 			frames_unreserve(st->fr, hook->frames);
-		rc = -EIO;
 		goto out;
 	}
 	if (hook)
@@ -90,11 +94,10 @@ static int close_generation(struct store *st, struct hook *hook, struct closed *
 	mutex_lock(&st->root_lock);
 	cl->empty = !atomic_load(&st->pm.changed) && !st->root_changed;
 	mutex_unlock(&st->root_lock);
-	if (!cl->empty) {
-		rc = pagemap_capture(&st->pm, &cl->deltas, &cl->count);
-		if (rc)
-			goto out;
-	}
+	if (cl->empty)
+		pagemap_capture_cancel(&room);
+	else
+		pagemap_capture(&st->pm, &room, &cl->deltas, &cl->count);
 	frames_kept(st->fr, &kept, &paths);
 	mutex_lock(&st->root_lock);
 	cl->super = st->super;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "store/pagemap.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -520,24 +521,36 @@ static int leaf_order(const void *a, const void *b)
 	return ((*x)->index > (*y)->index) - ((*x)->index < (*y)->index);
 }
 
-int pagemap_capture(struct pagemap *pm, struct pmfs_delta **out, uint64_t *count)
+int pagemap_capture_room(struct pagemap *pm, uint64_t more, struct pagemap_room *room)
 {
-	const uint64_t n = atomic_load(&pm->changed);
-	struct pmfs_delta *deltas;
-	struct map_leaf **leaves;
+	uint64_t leaves = more; /* each of these pages could be in another one */
+
+	for (struct map_leaf *l = atomic_load(&pm->changed_leaves); l; l = l->next_changed)
+		leaves++;
+	room->pages = atomic_load(&pm->changed) + more;
+	room->deltas = calloc(MAX(room->pages, 1), sizeof(*room->deltas));
+	room->leaves = calloc(MAX(leaves, 1), sizeof(struct map_leaf *));
+	if (room->deltas && room->leaves)
+		return 0;
+	pagemap_capture_cancel(room);
+	return -ENOMEM;
+}
+
+void pagemap_capture_cancel(struct pagemap_room *room)
+{
+	free(room->deltas);
+	free(room->leaves);
+}
+
+void pagemap_capture(struct pagemap *pm, struct pagemap_room *room, struct pmfs_delta **out,
+		     uint64_t *count)
+{
+	struct pmfs_delta *const deltas = room->deltas;
+	struct map_leaf **const leaves = room->leaves;
 	uint64_t nleaves = 0;
 	uint64_t at = 0;
 
-	for (struct map_leaf *l = atomic_load(&pm->changed_leaves); l; l = l->next_changed)
-		nleaves++;
-	deltas = calloc(n ? n : 1, sizeof(*deltas));
-	leaves = calloc(nleaves ? nleaves : 1, sizeof(*leaves));
-	if (!deltas || !leaves) {
-		free(deltas);
-		free(leaves);
-		return -ENOMEM;
-	}
-	nleaves = 0;
+	assert(atomic_load(&pm->changed) <= room->pages);
 	for (struct map_leaf *l = atomic_load(&pm->changed_leaves); l; l = l->next_changed)
 		leaves[nleaves++] = l;
 	atomic_store(&pm->changed_leaves, NULL);
@@ -569,7 +582,6 @@ int pagemap_capture(struct pagemap *pm, struct pmfs_delta **out, uint64_t *count
 	free(leaves);
 	*out = deltas;
 	*count = at;
-	return 0;
 }
 
 void pagemap_settle(struct pagemap *pm, const struct pmfs_delta *deltas, uint64_t n)

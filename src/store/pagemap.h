@@ -155,11 +155,22 @@ int pagemap_verify(struct pagemap *pm, uint64_t index, uint32_t *level);
 void pagemap_distrust(struct pagemap *pm, vpn_t vpn, pfn_t pfn);
 
 /*
- * Take the changes of the generation that closes, sorted; NEW marks those with a new frame, whose
- * hash is not filled in yet.  Caller holds LOCK_TXN exclusively.  *out is the caller's to free.
- * -ENOMEM: nothing has changed.
+ * Memory for taking the changes of the generation that closes and of at most `more` pages beyond
+ * those.  Caller holds LOCK_TXN exclusively until it has called one of the two below.  -ENOMEM.
  */
-int pagemap_capture(struct pagemap *pm, struct pmfs_delta **out, uint64_t *count);
+struct pagemap_room {
+	struct pmfs_delta *deltas;
+	struct map_leaf **leaves;
+	uint64_t pages;
+};
+int pagemap_capture_room(struct pagemap *pm, uint64_t more, struct pagemap_room *room);
+void pagemap_capture_cancel(struct pagemap_room *room);
+/*
+ * Take them, sorted; NEW marks those with a new frame, whose hash is not filled in yet.  *out is
+ * the room's memory, and the caller's to free.
+ */
+void pagemap_capture(struct pagemap *pm, struct pagemap_room *room, struct pmfs_delta **out,
+		     uint64_t *count);
 /* They are durable: put the hashes of new pages where the page still has that frame. */
 void pagemap_settle(struct pagemap *pm, const struct pmfs_delta *deltas, uint64_t n);
 

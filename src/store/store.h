@@ -114,7 +114,8 @@ int commit_fsync(struct store *st);
  * Like commit_now() with a hook: at_close runs when the generation is closed and no transaction is
  * open, with LOCK_TXN held exclusively; it may run one transaction-like change that belongs to the
  * closing generation, through the txn it is given (a snapshot).  Not 0: nothing of it happened, the
- * commit goes on, and that error is returned.  frames: the promise for that change.
+ * commit goes on, and that error is returned.  frames: the promise for that change, which may be of
+ * twice as many pages.  -ENOMEM: at_close was not called, or that is what it has said.
  */
 int commit_with(struct store *st, enum frame_class cls, uint64_t frames,
 		int (*at_close)(struct txn *tx, void *arg), void *arg);

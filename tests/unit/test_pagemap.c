@@ -202,6 +202,7 @@ static void test_pagemap_capture_is_sorted(void **state)
 {
 	static vpn_t vpn[2000];
 	struct store *st = *state;
+	struct pagemap_room room;
 	struct pmfs_delta *deltas;
 	uint64_t n;
 
@@ -211,7 +212,8 @@ static void test_pagemap_capture_is_sorted(void **state)
 		put_page(st, vpn[(i * 1999) % 2000], 1);
 	drop_page(st, vpn[3]);
 	rw_wrlock(&st->txn_lock);
-	assert_int_equal(pagemap_capture(&st->pm, &deltas, &n), 0);
+	assert_int_equal(pagemap_capture_room(&st->pm, 0, &room), 0);
+	pagemap_capture(&st->pm, &room, &deltas, &n);
 	rw_unlock(&st->txn_lock);
 	assert_in_range(n, 2000 / 7, 2000 / 7 + 2);
 	for (uint64_t i = 0; i < n; i++) {
