@@ -10,6 +10,7 @@
 
 struct pagemap_chunk {
 	_Atomic(struct map_leaf *) leaf[1u << PAGEMAP_CHUNK_SHIFT];
+	uint32_t end; /* none of these is in memory from here on; guarded by map_lock */
 	uint16_t free[1u << PAGEMAP_CHUNK_SHIFT]; /* guarded by vpn_lock */
 };
 
@@ -69,7 +70,7 @@ void pagemap_destroy(struct pagemap *pm)
 
 		if (!chunk)
 			continue;
-		for (uint64_t i = 0; i <= CHUNK_MASK; i++)
+		for (uint32_t i = 0; i < chunk->end; i++)
 			free(atomic_load_explicit(&chunk->leaf[i], memory_order_relaxed));
 		free(chunk);
 	}
@@ -191,6 +192,7 @@ static int leaf_load(struct pagemap *pm, uint64_t index, struct map_leaf **out)
 	leaf->index = index;
 	leaf->counted = index >= pm->old_leaves || index < atomic_load(&pm->scan_next);
 	atomic_store_explicit(&chunk->leaf[index & CHUNK_MASK], leaf, memory_order_release);
+	chunk->end = MAX(chunk->end, (uint32_t)(index & CHUNK_MASK) + 1);
 out:
 	mutex_unlock(&pm->map_lock);
 	if (rc < 0)
