@@ -154,8 +154,9 @@ static void check_passthrough(struct doctor *doc, const struct front_build *buil
 	       build->passthrough
 		       ? root ? "libfuse has it" : "libfuse has it, but only root may use it"
 		       : "libfuse is without it",
-	       build->passthrough ? "nothing uses it yet"
-				  : "libfuse 3.17 brings it; nothing uses it yet");
+	       build->passthrough
+		       ? "otherwise views go through the page cache (doc/views.md)"
+		       : "libfuse 3.17 brings it; without, views go through the page cache");
 }
 
 static int look_at_mount(struct doctor *doc, const char *dir, json_t **features)

@@ -10,6 +10,8 @@
  *   D1  An inode is opened in one way at a time, with passthrough or through the page cache.
  *   D2  An alias through the page cache has pages of its own: who writes through the view makes the
  * kernel forget them.
+ *   D3  With passthrough, who opened a view with O_SYNC or O_DSYNC reads and writes through us, or
+ *       the kernel would be content with the memory; his mappings are the same as everybody's.
  */
 #ifndef PMFS_FUSE_CONTROL_H
 #define PMFS_FUSE_CONTROL_H

@@ -604,6 +604,8 @@ static void side_open(fuse_req_t req, fuse_ino_t ino, const struct view *v,
 		}
 	}
 	fi->backing_id = side->backing;
+	/* D3: these writes come to us; mappings do not. */
+	fi->direct_io = side->backing && (fi->flags & O_DSYNC);
 #else
 	(void)v;
 #endif
@@ -721,17 +723,28 @@ void views_read(fuse_req_t req, size_t size, off_t off, struct fuse_file_info *f
 	free(buf);
 }
 
+static int save_and_sync(const struct control *ct, struct view *v)
+{
+	const int rc = view_save(v);
+
+	return rc < 0 ? rc : fs_sync(ct->fr->fs);
+}
+
 static void views_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
 			struct fuse_file_info *fi)
 {
 	const struct control *ct = fuse_req_userdata(req);
 	struct view *v = (struct view *)(uintptr_t)fi->fh;
 	ssize_t n = -EACCES;
+	int rc = 0;
 
 	if (control_is_view(ino) && !control_is_alias(ino))
 		n = view_write(v, (uint64_t)off, buf, size);
-	if (n < 0) {
-		reply_result(req, (int)n);
+	/* D3: O_SYNC has this bit, too.  Behind its page cache the kernel sends FSYNC itself. */
+	if (n > 0 && (fi->flags & O_DSYNC) && atomic_load(&ct->passthrough))
+		rc = save_and_sync(ct, v);
+	if (n < 0 || rc) {
+		reply_result(req, n < 0 ? (int)n : rc);
 		return;
 	}
 	if ((size_t)n < size)
@@ -773,17 +786,17 @@ static void views_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fus
 {
 	const struct control *ct = fuse_req_userdata(req);
 	struct view *v;
-	int rc = 0;
+	int rc;
 
 	(void)fi;
 	(void)datasync;
 	v = control_is_view(ino) ? view_find(ct->views, id_of(ct, ino)) : NULL;
 	if (v) {
-		rc = MIN(view_save(v), 0);
+		rc = save_and_sync(ct, v);
 		view_put(v);
-	}
-	if (!rc)
+	} else {
 		rc = fs_sync(ct->fr->fs);
+	}
 	reply_result(req, rc);
 }
 

@@ -97,6 +97,25 @@ sys.stdin.read()' "$M/.pmfs/views/v" < <(sleep 1000 & echo $! >"$T/sleep.pid"; w
 	expect_equal "$(tr -d D <"$M/.pmfs/views/v" | wc -c)" 0 "bytes that are not the ones of the last fsync"
 	expect_equal "$(stat -c %s "$M/.pmfs/views/v")" 1048576
 
+	say "${1:-defaults}: a write with O_DSYNC is durable, and mappings of that descriptor are the same memory"
+	python3 -c 'import mmap, os, sys
+other = os.open(sys.argv[1], os.O_RDWR)
+m = mmap.mmap(other, 1 << 20)
+fd = os.open(sys.argv[1], os.O_RDWR | os.O_DSYNC)
+n = mmap.mmap(fd, 1 << 20)
+n[4096:4100] = b"FFFF"
+assert m[4096:4100] == b"FFFF" and os.pread(fd, 4, 4096) == b"FFFF"
+m[4100:4104] = b"GGGG"
+assert os.pread(fd, 8, 4096) == b"FFFFGGGG"
+assert os.pwrite(fd, b"E" * (1 << 20), 0) == 1 << 20
+assert m[:] == n[:] == b"E" * (1 << 20)
+assert os.pwrite(fd, b"HH", (1 << 20) - 2) == 2' "$M/.pmfs/views/v"
+	kill_pmfs "$M"
+	check_image "$I"
+	mount_pmfs "$I" "$M" "${1-}"
+	expect_equal "$(head -c 1048574 "$M/.pmfs/views/v" | tr -d E | wc -c)" 0 "bytes that are not the ones written"
+	expect_equal "$(tail -c 2 "$M/.pmfs/views/v")" HH
+
 	say "${1:-defaults}: umount with a view open and mapped: the daemon saves it and ends"
 	: >"$T/holder.out"
 	python3 -c 'import mmap, os, sys

@@ -14,12 +14,12 @@
 
 #include "lib/ringfix.h"
 
-#define SIZE	 16384u
-#define KILLS	 24u
-#define STEPS	 500u  /* at most; a call takes up to 200 without a sanitizer */
-#define OPENING	 2000u /* ... of opening, which takes some thousands */
-#define CALLS	 60u   /* so many come before the steps, at most */
-#define BATCH	 3u
+#define SIZE	16384u
+#define KILLS	24u
+#define STEPS	500u  /* at most; a call takes up to 200 without a sanitizer */
+#define OPENING 2000u /* ... of opening, which takes some thousands */
+#define CALLS	60u   /* so many come before the steps, at most */
+#define BATCH	3u
 
 /* What a child says of itself, in memory that outlives it. */
 struct said {
@@ -180,8 +180,8 @@ static void share_processor(cpu_set_t *before)
 }
 
 /* 0, or -ENOTSUP where nobody may look at a child's steps. */
-static int run_and_kill(const char *path, enum kind kind, const struct point *p,
-			struct said *said, uint64_t n)
+static int run_and_kill(const char *path, enum kind kind, const struct point *p, struct said *said,
+			uint64_t n)
 {
 	int status;
 	pid_t pid;
