@@ -12,8 +12,6 @@
 
 /* Enough for 256 pages that are all apart; writev(2) takes 1024 with the header. */
 #define READ_PIECES 1023
-/* A copy is answered after this much; the caller asks again for the rest. */
-#define COPY_STEP (UINT64_C(256) << 20)
 
 bool request_orphaned(const struct front *fr)
 {
@@ -241,7 +239,7 @@ static void op_copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_off,
 		n = change_kills(fr, req, target);
 	if (!n)
 		n = fs_copy_range(fr->fs, node_of(fr, from), (uint64_t)from_off, target,
-				  (uint64_t)to_off, len < COPY_STEP ? len : COPY_STEP);
+				  (uint64_t)to_off, len);
 	if (request_orphaned(fr))
 		return;
 	if (n < 0)

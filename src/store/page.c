@@ -300,6 +300,14 @@ int page_unkeep(struct txn *tx, vpn_t vpn)
 	return 0;
 }
 
+bool page_any_kept(struct store *st)
+{
+	uint64_t kept, paths;
+
+	frames_kept(st->fr, &kept, &paths);
+	return kept;
+}
+
 int page_is_kept(struct store *st, vpn_t vpn)
 {
 	struct map_leaf *leaf;

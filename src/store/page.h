@@ -48,6 +48,8 @@ int page_new_kept(struct txn *tx, vpn_t *out);
 void page_keep_paths(struct txn *tx, uint64_t pages);
 /* A writer has replaced this shared page in his tree: what was kept for it is used. */
 int page_unkeep(struct txn *tx, vpn_t vpn);
+/* Is any page?  What a caller's locks keep from getting kept pages has none when this says no. */
+bool page_any_kept(struct store *st);
 /* 1, 0, error. */
 int page_is_kept(struct store *st, vpn_t vpn);
 

@@ -25,7 +25,10 @@
 #define SHARE_PAGES 512u          /* pages that one transaction shares */
 #define PUNCH_STEP 2048u          /* pages and nodes that one transaction gives back */
 #define COPY_BYTES (64 * PAGE)    /* what is copied at a time where sharing is not possible */
-#define COPY_MAX (UINT64_C(1) << 30) /* of one fs_copy_range() */
+#define COPY_MAX (UINT64_C(2) << 30) /* of one fs_copy_range() */
+#define COPY_WORK (UINT64_C(256) << 20) /* likewise: bytes copied, or shared page by page */
+#define NODE_BYTES ((uint64_t)PTAB_NODE_PAGES * PAGE)
+#define NODE_WORK (64u << 10) /* sharing a node is as much work as sharing so many bytes */
 
 #define KEEP_SIZE 0x80000000u     /* beside FS_WRITE_*: do not move the end of the file */
 
@@ -904,7 +907,8 @@ int fs_fallocate(struct fs *fs, uint64_t id, int mode, uint64_t off, uint64_t le
 struct copy {
 	struct fs *fs;
 	struct inode *from, *to;
-	uint8_t *buf; /* COPY_BYTES, made when it is needed */
+	uint8_t *buf;  /* COPY_BYTES, made when it is needed */
+	uint64_t work; /* done so far: COPY_WORK */
 };
 
 static ssize_t copy_bytes(struct copy *c, uint64_t from, uint64_t to, size_t len)
@@ -918,6 +922,7 @@ static ssize_t copy_bytes(struct copy *c, uint64_t from, uint64_t to, size_t len
 	n = read_bytes(c->from, from, c->buf, MIN(len, COPY_BYTES));
 	if (n <= 0)
 		return n;
+	c->work += (uint64_t)n;
 	return file_write(c->fs, c->to, to, c->buf, (size_t)n, 0);
 }
 
@@ -999,10 +1004,50 @@ static ssize_t share_step(struct copy *c, uint64_t from, uint64_t to, uint64_t n
 		touch(c->to);
 	}
 	rc = finish(&tx, c->to, delta, rc);
+	c->work += shared;
 	if (shared)
 		return (ssize_t)shared;
 	/* The page has as many pointers as there can be. */
 	return rc == -EMLINK ? copy_bytes(c, from, to, MIN(bytes, PAGE)) : rc;
+}
+
+/*
+ * Whole nodes of the page table, up to n.  Returns bytes; 0: there is none, or it can't be shared.
+ * What is there now goes in the same transaction, so it is one node's pages then.
+ */
+static ssize_t share_nodes(struct copy *c, uint64_t from, uint64_t to, uint64_t n)
+{
+	const pgno_t at = page_of(to);
+	uint64_t freed = 0, pages = 0;
+	int64_t delta = 0;
+	struct txn tx;
+	int rc, done = 0;
+
+	rc = ptab_has_node(c->fs->st, &c->from->data, page_of(from));
+	if (rc <= 0)
+		return rc;
+	n = to < c->to->size ? 1 : n;
+	rc = begin(c->fs, c->to, &tx, FRAME_NORMAL,
+		   ptab_cost(1) + PTAB_PUNCH_COST + move_out_cost(c->to));
+	if (rc)
+		return rc;
+	rc = move_out(&tx, c->to, &delta);
+	if (!rc)
+		rc = ptab_punch(&tx, &c->to->data, NULL, at, at + n * PTAB_NODE_PAGES, UINT64_MAX,
+				&freed);
+	delta -= (int64_t)freed;
+	if (!rc)
+		done = ptab_share(&tx, &c->from->data, page_of(from), &c->to->data, at, n, &pages);
+	if (done > 0) {
+		delta += (int64_t)pages;
+		c->to->size = MAX(c->to->size, to + (uint64_t)done * NODE_BYTES);
+		touch(c->to);
+		c->work += (uint64_t)done * NODE_WORK;
+	}
+	rc = finish(&tx, c->to, delta, rc);
+	if (!rc && done < 0 && done != -EMLINK)
+		rc = done;
+	return rc ? rc : (ssize_t)((uint64_t)MAX(done, 0) * NODE_BYTES);
 }
 
 /* A part of the range in one step.  Returns bytes, not 0. */
@@ -1015,7 +1060,18 @@ static ssize_t copy_step(struct copy *c, uint64_t from, uint64_t to, uint64_t le
 		return copy_bytes(c, from, to, len);
 	if (from % PAGE || !n)
 		return copy_bytes(c, from, to, MIN(len, PAGE - from % PAGE));
-	return share_step(c, from, to, n, len);
+	if (from % NODE_BYTES != to % NODE_BYTES)
+		return share_step(c, from, to, n, len);
+	/* What is reserved is told page by page; nothing of these files can become so now. */
+	if (!(from % NODE_BYTES) && len >= NODE_BYTES && !page_any_kept(c->fs->st)) {
+		const ssize_t done = share_nodes(c, from, to, len / NODE_BYTES);
+
+		if (done)
+			return done;
+	}
+	/* Up to where the next node begins. */
+	len = MIN(len, NODE_BYTES - from % NODE_BYTES);
+	return share_step(c, from, to, MIN(n, DIV_ROUND_UP(len, PAGE)), len);
 }
 
 static ssize_t copy_locked(struct copy *c, uint64_t from, uint64_t to, uint64_t len)
@@ -1045,7 +1101,7 @@ static ssize_t copy_locked(struct copy *c, uint64_t from, uint64_t to, uint64_t 
 		if (n)
 			return n;
 	}
-	while (done < len) {
+	while (done < len && c->work < COPY_WORK) {
 		n = copy_step(c, from + done, to + done, len - done);
 		if (n < 0)
 			return done ? (ssize_t)done : n;

@@ -225,8 +225,11 @@ ssize_t fs_write_at(struct fs *fs, uint64_t id, uint64_t off, const void *buf, s
  * reserved page is a page of zeros with a frame of its own. */
 int fs_fallocate(struct fs *fs, uint64_t id, int mode, uint64_t off, uint64_t len);
 int fs_seek(struct fs *fs, uint64_t id, uint64_t off, bool data, uint64_t *out); /* -ENXIO */
-/* Shares whole pages, copies the rest.  One volume or from a snapshot into the live one.  Overlap
- * in one file -EINVAL. Returns bytes. */
+/*
+ * Shares whole nodes of page tables and whole pages, copies the rest.  One volume or from a snapshot
+ * into the live one.  Overlap in one file -EINVAL.  Returns bytes: as many as can be done without
+ * keeping others waiting.
+ */
 ssize_t fs_copy_range(struct fs *fs, uint64_t from, uint64_t from_off, uint64_t to, uint64_t to_off,
 		      uint64_t len);
 /* All that was done to it, and its name, is durable. */

@@ -5,15 +5,17 @@
 #include <sys/stat.h>
 
 #include "base/bits.h"
+#include "tree/check_pages.h"
 #include "tree/fs_impl.h"
 
 struct walk {
 	struct store *st;
 	struct fs_file_info *out;
-	uint64_t left; /* an image has no more pages than this; one that was made to goes in circles
-			*/
+	uint64_t left; /* an image has no more pointers than this; one that was made to goes in
+			* circles */
 	pfn_t *pfns;
 	size_t count, room;
+	struct check_memo nodes; /* that can be met again: pages below them */
 };
 
 static int add_frame(struct walk *wk, pfn_t pfn)
@@ -34,8 +36,10 @@ static int add_frame(struct walk *wk, pfn_t pfn)
 /* shared: what is above it has more than one owner. */
 static int walk_table(struct walk *wk, vpn_t vpn, uint32_t height, bool shared)
 {
+	const uint64_t pages_before = wk->out->pages, nodes_before = wk->out->table_pages;
 	le64 child[PMFS_PTAB_FANOUT];
 	struct page_info info;
+	uint64_t pages, nodes;
 	int rc;
 
 	if (!wk->left--)
@@ -44,6 +48,13 @@ static int walk_table(struct walk *wk, vpn_t vpn, uint32_t height, bool shared)
 	if (rc)
 		return rc;
 	shared = shared || info.refs > 1;
+	/* A node that is in the table twice has the same frames again. */
+	if (height && info.refs > 1 && check_memo_get(&wk->nodes, vpn, &pages, &nodes)) {
+		wk->out->pages += pages;
+		wk->out->shared_pages += pages;
+		wk->out->table_pages += nodes;
+		return 0;
+	}
 	if (!height) {
 		wk->out->pages++;
 		wk->out->shared_pages += shared;
@@ -54,6 +65,9 @@ static int walk_table(struct walk *wk, vpn_t vpn, uint32_t height, bool shared)
 	for (size_t i = 0; i < PMFS_PTAB_FANOUT && !rc; i++)
 		if (le64_get(child[i]))
 			rc = walk_table(wk, le64_get(child[i]), height - 1, shared);
+	if (!rc && info.refs > 1)
+		rc = check_memo_put(&wk->nodes, vpn, wk->out->pages - pages_before,
+				    wk->out->table_pages - nodes_before);
 	return rc;
 }
 
@@ -97,7 +111,9 @@ static int compare(const void *a, const void *b)
 
 int fs_file_info(struct fs *fs, uint64_t id, struct fs_file_info *out)
 {
-	struct walk wk = {.st = fs->st, .out = out, .left = store_vpn_limit(fs->st)};
+	struct walk wk = {.st = fs->st,
+			  .out = out,
+			  .left = PMFS_PTAB_FANOUT * store_vpn_limit(fs->st)};
 	bool shared = false;
 	struct inode *in;
 	int rc;
@@ -126,5 +142,6 @@ int fs_file_info(struct fs *fs, uint64_t id, struct fs_file_info *out)
 			out->frames += !i || wk.pfns[i] != wk.pfns[i - 1];
 	}
 	free(wk.pfns);
+	check_memo_clear(&wk.nodes);
 	return rc;
 }

@@ -384,16 +384,16 @@ static int grow(struct txn *tx, struct ptab *pt, pgno_t pgno)
 }
 
 /*
- * T1 down to the node that names pgno, nodes made where there are none.  The table is high enough.
- * *node is VPN_NONE when the root itself is the page.
+ * T1 down to the node that names what stands for pgno on this level (0: the page), nodes made where
+ * there are none.  The table is high enough.  *node is VPN_NONE when that is the root itself.
  */
-static int own_path(struct txn *tx, struct ptab *pt, pgno_t pgno, vpn_t *node)
+static int own_path(struct txn *tx, struct ptab *pt, pgno_t pgno, unsigned stop, vpn_t *node)
 {
 	vpn_t parent = VPN_NONE;
 	vpn_t vpn = pt->root;
 	unsigned at = 0;
 
-	for (unsigned level = pt->height; level; level--) {
+	for (unsigned level = pt->height; level > stop; level--) {
 		const vpn_t old = vpn;
 		le64 next;
 		int rc;
@@ -405,7 +405,7 @@ static int own_path(struct txn *tx, struct ptab *pt, pgno_t pgno, vpn_t *node)
 			return rc;
 		parent = vpn;
 		at = slot(pgno, level);
-		if (level > 1) {
+		if (level > stop + 1) {
 			rc = page_read(tx->st, vpn, at * sizeof(next), &next, sizeof(next));
 			if (rc)
 				return rc;
@@ -445,7 +445,7 @@ static int prepare(struct txn *tx, struct ptab *pt, pgno_t pgno, vpn_t *node, vp
 
 	rc = grow(tx, pt, pgno);
 	if (!rc)
-		rc = own_path(tx, pt, pgno, node);
+		rc = own_path(tx, pt, pgno, 0, node);
 	if (!rc)
 		rc = entries(tx->st, pt, *node, pgno, 1, &e);
 	if (!rc)
@@ -606,7 +606,7 @@ int ptab_write_pages(struct txn *tx, struct ptab *pt, pgno_t pgno, uint64_t n, c
 		const uint64_t step = MIN(n - *written, FANOUT - ((unsigned)at & (FANOUT - 1)));
 		vpn_t node;
 
-		rc = own_path(tx, pt, at, &node);
+		rc = own_path(tx, pt, at, 0, &node);
 		if (!rc)
 			rc = write_node(tx, pt, node, at, step, from + *written * PMFS_PAGE_SIZE,
 					written, added);
@@ -625,7 +625,7 @@ int ptab_set_run(struct txn *tx, struct ptab *pt, pgno_t pgno, uint64_t n, const
 
 	rc = grow(tx, pt, pgno + step - 1);
 	if (!rc)
-		rc = own_path(tx, pt, pgno, &node);
+		rc = own_path(tx, pt, pgno, 0, &node);
 	if (!rc)
 		rc = entries(tx->st, pt, node, pgno, step, old);
 	if (rc)
@@ -667,6 +667,119 @@ int ptab_set(struct txn *tx, struct ptab *pt, const struct ptab_ops *ops, pgno_t
 	if (had)
 		*had = old != VPN_NONE;
 	return old ? drop_leaf(tx, ops, old) : 0;
+}
+
+/* ------------------------------------------------------------------ sharing nodes */
+
+/* The n nodes of level 1 that begin at pgno, as far as there are any in a row: how many, an error. */
+static int nodes_at(struct store *st, const struct ptab *pt, pgno_t pgno, uint64_t n, le64 *out)
+{
+	const unsigned first = slot(pgno, 2);
+	vpn_t vpn = pt->root;
+	uint64_t run = 0;
+	const struct node *nd;
+	const void *data;
+	int rc;
+
+	if (pt->height > LEVELS)
+		return -EUCLEAN;
+	if (!pt->height || pgno >= span(pt->height))
+		return 0;
+	for (unsigned level = pt->height; level > 2 && vpn; level--) {
+		rc = page_get(st, vpn, &data);
+		if (rc)
+			return rc;
+		nd = data;
+		vpn = le64_get(nd->at[slot(pgno, level)]);
+	}
+	if (!vpn)
+		return 0;
+	if (pt->height == 1) {
+		*out = le64_make(vpn);
+		return 1;
+	}
+	rc = page_get(st, vpn, &data);
+	if (rc)
+		return rc;
+	nd = data;
+	for (n = MIN(n, FANOUT - first); run < n && nd->at[first + run].raw; run++)
+		out[run] = nd->at[first + run];
+	return (int)run;
+}
+
+static int count_entries(struct store *st, const le64 *node, uint64_t n, uint64_t *pages)
+{
+	*pages = 0;
+	for (uint64_t i = 0; i < n; i++) {
+		const struct node *nd;
+		const void *data;
+		int rc = page_get(st, le64_get(node[i]), &data);
+
+		if (rc)
+			return rc;
+		nd = data;
+		for (unsigned k = 0; k < FANOUT; k++)
+			*pages += nd->at[k].raw != 0;
+	}
+	return store_error(st);
+}
+
+/* Point at these nodes, whose pointers are there for it. */
+static int put_nodes(struct txn *tx, struct ptab *pt, pgno_t to, uint64_t n, const le64 *e)
+{
+	vpn_t node;
+	int rc;
+
+	rc = grow(tx, pt, to + n * FANOUT - 1);
+	if (!rc)
+		rc = own_path(tx, pt, to, 1, &node);
+	if (rc)
+		return rc;
+	if (!node) {
+		pt->root = le64_get(*e);
+		return 0;
+	}
+	return page_write(tx, node, slot(to, 2) * sizeof(*e), e, n * sizeof(*e));
+}
+
+int ptab_has_node(struct store *st, const struct ptab *pt, pgno_t pgno)
+{
+	struct read_section rs;
+	le64 e;
+	int rc;
+
+	read_enter(st, &rs);
+	rc = nodes_at(st, pt, pgno, 1, &e);
+	read_leave(st, &rs);
+	return rc;
+}
+
+int ptab_share(struct txn *tx, const struct ptab *src, pgno_t from, struct ptab *dst, pgno_t to,
+	       uint64_t n, uint64_t *pages)
+{
+	struct read_section rs;
+	uint64_t reffed = 0;
+	le64 e[FANOUT];
+	int rc, found;
+
+	read_enter(tx->st, &rs);
+	found = nodes_at(tx->st, src, from, MIN(n, FANOUT - slot(to, 2)), e);
+	rc = found < 0 ? found : count_entries(tx->st, e, (uint64_t)found, pages);
+	read_leave(tx->st, &rs);
+	if (rc || !found)
+		return rc;
+	n = (uint64_t)found;
+	while (reffed < n && !rc) {
+		rc = page_ref(tx, le64_get(e[reffed]));
+		reffed += !rc;
+	}
+	if (!rc)
+		rc = put_nodes(tx, dst, to, n, e);
+	if (!rc)
+		return found;
+	for (uint64_t i = 0; i < reffed; i++)
+		page_unref(tx, le64_get(e[i]), NULL);
+	return done(dst, rc);
 }
 
 /* ------------------------------------------------------------------ letting go */

@@ -81,6 +81,19 @@ int ptab_set_run(struct txn *tx, struct ptab *pt, pgno_t pgno, uint64_t n, const
 		 uint64_t *had);
 
 /*
+ * Let a table of contents share nodes of another, or of itself: PTAB_NODE_PAGES pages each, from the
+ * pages `from` and `to` on, which begin nodes.  Up to n of them; at `to` there are holes.  Returns
+ * how many were shared; 0: there is no node at `from`.  *pages: that are in these.  Costs ptab_cost(1).
+ * -EMLINK: the first has as many pointers as there can be.
+ * Of one level only, so that what is found in a table is never more than 2^18 times what was put there.
+ */
+#define PTAB_NODE_PAGES PMFS_PTAB_FANOUT
+/* Is there one? 1, 0, error. */
+int ptab_has_node(struct store *st, const struct ptab *pt, pgno_t pgno);
+int ptab_share(struct txn *tx, const struct ptab *src, pgno_t from, struct ptab *dst, pgno_t to,
+	       uint64_t n, uint64_t *pages);
+
+/*
  * Make [from, to) holes, the last pages first, until `budget` pages and nodes are let go of.
  * *freed: pages (not nodes) that were there; NULL when the caller knows, which saves reading a
  * shared subtree to count them.  Whole shared subtrees go as one. 0: done; 1: more to do, call

@@ -622,8 +622,8 @@ static void test_file_copy_shares_pages(void **state)
 	store_stat(fs_store(fx->fs), &before);
 	assert_int_equal(fs_copy_range(fx->fs, from, 0, to, 0, UINT64_MAX), len);
 	store_stat(fs_store(fx->fs), &after);
-	/* Only nodes of the page table are new, and the hole is one. */
-	assert_int_equal(after.pages - before.pages, 4);
+	/* New is the last node, and the one above: the other two are shared, with the hole. */
+	assert_int_equal(after.pages - before.pages, 2);
 	assert_int_equal(pages_of(fx, to), pages_of(fx, from));
 	assert_int_equal(pages_of(fx, to), 1401);
 	fsfix_expect(fx, to, 0, buf, len);
@@ -639,6 +639,200 @@ static void test_file_copy_shares_pages(void **state)
 	assert_int_equal(truncate_to(fx, from, 0), 0);
 	assert_int_equal(pages_of(fx, from), 0);
 	free(buf);
+}
+
+/* A copy costs a pointer for each 2 MiB, whatever is in them. */
+static void test_file_copy_shares_nodes(void **state)
+{
+	enum { NODES = 6, N = PTAB_NODE_PAGES };
+	struct fsfix *fx = *state;
+	const uint64_t from = fsfix_file(fx, fx->root, "from");
+	const uint64_t to = fsfix_file(fx, fx->root, "to");
+	const size_t len = NODES * N * PAGE;
+	uint8_t *buf = pattern(len, 3);
+	struct fs_file_info info;
+	struct store_stats before, after;
+	struct inode *in;
+	uint64_t refs;
+	vpn_t vpn;
+
+	fsfix_write(fx, from, 0, buf, len);
+	store_stat(fs_store(fx->fs), &before);
+	assert_int_equal(fs_copy_range(fx->fs, from, 0, to, 0, len), len);
+	store_stat(fs_store(fx->fs), &after);
+	assert_int_equal(after.pages - before.pages, 1);
+	assert_int_equal(inode_get(fx->fs, to, &in), 0);
+	assert_int_equal(ptab_get(fs_store(fx->fs), &in->data, 1000, &vpn), 0);
+	assert_int_equal(page_refs(fs_store(fx->fs), vpn, &refs), 0);
+	assert_int_equal(refs, 1);
+	inode_put(fx->fs, in);
+	assert_int_equal(pages_of(fx, to), NODES * N);
+	fsfix_expect(fx, to, 0, buf, len);
+	assert_int_equal(fs_file_info(fx->fs, to, &info), 0);
+	assert_int_equal(info.pages, NODES * N);
+	assert_int_equal(info.shared_pages, NODES * N);
+	assert_int_equal(info.frames, NODES * N);
+	assert_int_equal(info.table_pages, NODES + 1);
+
+	/* Doubled again and again in place: more pages than the image has. */
+	for (uint64_t size = len; size < 64 * len; size *= 2)
+		assert_int_equal(fs_copy_range(fx->fs, to, 0, to, size, size), size);
+	assert_int_equal(pages_of(fx, to), UINT64_C(64) * NODES * N);
+	assert_int_equal(fs_file_info(fx->fs, to, &info), 0);
+	assert_int_equal(info.pages, UINT64_C(64) * NODES * N);
+	assert_int_equal(info.frames, NODES * N);
+	fsfix_expect(fx, to, 33 * len, buf, len);
+	fsfix_check(fx);
+
+	/* A page written in one place is written there only. */
+	fsfix_write(fx, to, 40 * len + 7 * PAGE, "changed", 7);
+	fsfix_expect(fx, to, 41 * len, buf, len);
+	fsfix_expect(fx, from, 0, buf, len);
+	memcpy(buf + 7 * PAGE, "changed", 7);
+	fsfix_expect(fx, to, 40 * len, buf, len);
+
+	/* What is reserved in one file is so for that one. */
+	assert_int_equal(truncate_to(fx, to, 0), 0);
+	assert_int_equal(fs_fallocate(fx->fs, to, KEEP, 0, PAGE), 0);
+	assert_int_equal(fs_copy_range(fx->fs, from, 0, to, N * PAGE, N * PAGE), N * PAGE);
+	assert_int_equal(fs_copy_range(fx->fs, to, 0, from, len, N * PAGE), N * PAGE);
+	assert_int_equal(pages_of(fx, from), NODES * N);
+	free(buf);
+}
+
+/* Files of a few nodes, each page of which says what was written there last. */
+#define NODE_FILES 3u
+#define CLONE_NODES 4u
+#define CLONE_PAGES (CLONE_NODES * PTAB_NODE_PAGES)
+
+struct clones {
+	struct fsfix *fx;
+	struct fsfix_random rnd;
+	uint64_t id[NODE_FILES], size[NODE_FILES]; /* pages */
+	uint64_t tag[NODE_FILES][CLONE_PAGES];	     /* 0: zeros */
+	uint64_t last;
+	uint8_t *buf;
+	unsigned snaps;
+};
+
+static void clones_write(struct clones *cl, unsigned f, uint64_t at, uint64_t n)
+{
+	n = MIN(n, CLONE_PAGES - at);
+	memset(cl->buf, 0, n * PAGE);
+	for (uint64_t i = 0; i < n; i++) {
+		cl->tag[f][at + i] = ++cl->last;
+		memcpy(cl->buf + i * PAGE, &cl->last, sizeof(cl->last));
+	}
+	fsfix_write(cl->fx, cl->id[f], at * PAGE, cl->buf, n * PAGE);
+	cl->size[f] = MAX(cl->size[f], at + n);
+}
+
+static void clones_copy(struct clones *cl, unsigned f, unsigned t, uint64_t from, uint64_t to,
+			uint64_t n)
+{
+	const int64_t want = (int64_t)(MIN(n, MAX(cl->size[f], from) - from) * PAGE);
+
+	n = MIN(n, CLONE_PAGES - MAX(from, to));
+	if (f == t && from < to + n && to < from + n)
+		return;
+	n = MIN(n, (uint64_t)want / PAGE);
+	assert_int_equal(fs_copy_range(cl->fx->fs, cl->id[f], from * PAGE, cl->id[t], to * PAGE,
+				       n * PAGE), n * PAGE);
+	memmove(&cl->tag[t][to], &cl->tag[f][from], n * sizeof(cl->tag[0][0]));
+	if (n)
+		cl->size[t] = MAX(cl->size[t], to + n);
+}
+
+static void clones_shorten(struct clones *cl, unsigned f, uint64_t pages)
+{
+	assert_int_equal(truncate_to(cl->fx, cl->id[f], pages * PAGE), 0);
+	memset(&cl->tag[f][pages], 0, (CLONE_PAGES - pages) * sizeof(cl->tag[0][0]));
+	cl->size[f] = pages;
+}
+
+static void clones_step(struct clones *cl)
+{
+	const unsigned f = (unsigned)fsfix_below(&cl->rnd, NODE_FILES);
+	const unsigned t = (unsigned)fsfix_below(&cl->rnd, NODE_FILES);
+	const uint64_t at = fsfix_below(&cl->rnd, CLONE_PAGES);
+	const uint64_t a = fsfix_below(&cl->rnd, CLONE_NODES) * PTAB_NODE_PAGES;
+	const uint64_t b = fsfix_below(&cl->rnd, CLONE_NODES) * PTAB_NODE_PAGES;
+	const uint64_t skew = fsfix_below(&cl->rnd, 2) ? at % 40 : 0;
+	const uint64_t n = 1 + fsfix_below(&cl->rnd, CLONE_PAGES);
+	char name[2] = {(char)('0' + f), 0};
+
+	switch (fsfix_below(&cl->rnd, 10)) {
+	case 0:
+	case 1:
+		clones_write(cl, f, at, 1 + n % 300);
+		break;
+	case 2:
+		clones_shorten(cl, f, at);
+		break;
+	case 3:
+		assert_int_equal(fs_fallocate(cl->fx->fs, cl->id[f], PUNCH, at * PAGE, n * PAGE), 0);
+		memset(&cl->tag[f][at], 0, MIN(n, CLONE_PAGES - at) * sizeof(cl->tag[0][0]));
+		break;
+	case 4:
+		name[0] = (char)('a' + cl->snaps % 2);
+		if (cl->snaps++ >= 2) {
+			assert_int_equal(fs_snap_delete(cl->fx->fs, name), 0);
+			assert_true(reclaim_run(cl->fx->fs) >= 0);
+		}
+		assert_int_equal(fs_snap_create(cl->fx->fs, name, NULL, NULL), 0);
+		break;
+	case 5:
+		assert_int_equal(fs_unlink(cl->fx->fs, cl->fx->root, name, 1), 0);
+		fs_forget(cl->fx->fs, cl->id[f], 1);
+		cl->id[f] = fsfix_file(cl->fx, cl->fx->root, name);
+		cl->size[f] = 0;
+		memset(cl->tag[f], 0, sizeof(cl->tag[f]));
+		break;
+	default:
+		clones_copy(cl, f, t, a + skew, b + skew, n);
+	}
+}
+
+static void clones_verify(struct clones *cl)
+{
+	uint64_t tag;
+
+	for (unsigned f = 0; f < NODE_FILES; f++) {
+		assert_int_equal(fsfix_size(cl->fx, cl->id[f]), cl->size[f] * PAGE);
+		for (uint64_t i = 0; i < cl->size[f]; i++) {
+			assert_int_equal(fs_read(cl->fx->fs, cl->id[f], i * PAGE, &tag, sizeof(tag)),
+					 sizeof(tag));
+			assert_int_equal(tag, cl->tag[f][i]);
+		}
+	}
+	fsfix_check(cl->fx);
+}
+
+static void test_file_clones_against_a_model(void **state)
+{
+	const unsigned steps = (unsigned)fsfix_env("PMFS_OPS", 300);
+	struct clones *cl = calloc(1, sizeof(*cl));
+
+	assert_non_null(cl);
+	cl->fx = *state;
+	cl->buf = malloc(300 * PAGE);
+	assert_non_null(cl->buf);
+	fsfix_seed(&cl->rnd, 20);
+	for (unsigned f = 0; f < NODE_FILES; f++) {
+		const char name[2] = {(char)('0' + f), 0};
+
+		cl->id[f] = fsfix_file(cl->fx, cl->fx->root, name);
+		for (uint64_t at = 0; at < CLONE_PAGES; at += 300)
+			clones_write(cl, f, at, 300);
+	}
+	for (unsigned i = 0; i < steps; i++) {
+		clones_step(cl);
+		if (i % 20 == 0)
+			clones_verify(cl);
+	}
+	clones_verify(cl);
+	free(cl->buf);
+	free(cl);
 }
 
 static void test_file_copy_refuses_and_ends(void **state)
@@ -1197,6 +1391,8 @@ int main(void)
 		IN(setup, test_file_big_truncation),
 		IN(setup_image, test_file_truncation_cut_short),
 		IN(setup, test_file_copy_shares_pages),
+		IN(setup, test_file_copy_shares_nodes),
+		IN(setup, test_file_clones_against_a_model),
 		IN(setup, test_file_copy_refuses_and_ends),
 		IN(setup, test_file_write_kills_privileges),
 		IN(setup_image, test_file_fsync_survives_a_crash),
