@@ -194,6 +194,8 @@ static_assert(sizeof(struct pmfs_volume) == 1024, "on-disk size");
 #define PMFS_INODE_NOATIME 128u  /* kept for others: reading leaves no mark */
 #define PMFS_INODE_USER                                                                            \
 	(PMFS_INODE_IMMUTABLE | PMFS_INODE_APPEND | PMFS_INODE_NODUMP | PMFS_INODE_NOATIME)
+/* What is made in a directory has those of the directory, as on ext4. */
+#define PMFS_INODE_INHERITED (PMFS_INODE_NODUMP | PMFS_INODE_NOATIME)
 
 /* A free inode is zero but for generation and `parent`, which is then the next free inode. */
 struct pmfs_inode {

@@ -155,6 +155,7 @@ int creation_inherit(struct creation *cr, struct inode *dir)
 		if (S_ISDIR(cr->mode))
 			cr->mode |= S_ISGID;
 	}
+	cr->flags = dir->flags & PMFS_INODE_INHERITED;
 	return S_ISLNK(cr->mode) ? 0 : inherit_acl(cr, dir);
 }
 
@@ -206,6 +207,7 @@ int inode_create(struct fs *fs, struct txn *tx, struct volume *vol, const struct
 	}
 	in->generation = generation;
 	in->mode = cr->mode;
+	in->flags |= cr->flags;
 	in->uid = cr->uid;
 	in->gid = cr->gid;
 	in->rdev = cr->rdev;

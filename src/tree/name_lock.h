@@ -73,6 +73,7 @@ int entry_get(struct fs *fs, struct inode *dir, const struct dir_entry *de, stru
 struct creation {
 	uint32_t mode, rdev; /* mode with its type */
 	uint32_t umask;
+	uint32_t flags; /* PMFS_INODE_INHERITED ones of the directory */
 	uint32_t uid, gid;
 	const char *target; /* of a symlink */
 	/* What it inherits; NULL: none.  Of the same length; creation_free() */
@@ -80,7 +81,8 @@ struct creation {
 	size_t acl_len;
 };
 /* A setgid directory gives its group to what is made in it, and to directories the bit; a default
- * access control list is inherited.  Lock: the directory's; creation_free() also after an error. */
+ * access control list and some flags are inherited.  Lock: the directory's; creation_free() also
+ * after an error. */
 int creation_inherit(struct creation *cr, struct inode *dir);
 /* Frames that the new inode takes besides its record. */
 uint64_t creation_cost(const struct creation *cr);

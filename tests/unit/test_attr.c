@@ -271,6 +271,35 @@ static void test_attr_flags(void **state)
 	assert_int_equal(fs_unlink(fx->fs, d, "f", 1), 0);
 }
 
+/* nodump and noatime go to all that is made in a directory, and on from there; the others do not. */
+static void test_attr_flags_are_inherited(void **state)
+{
+	struct fsfix *fx = *state;
+	const uint32_t both = PMFS_INODE_NODUMP | PMFS_INODE_NOATIME;
+	const struct fs_cred cred = {0, 0};
+	const uint64_t d = fsfix_mkdir(fx, fx->root, "d"), old = fsfix_file(fx, d, "old");
+	struct fs_attr attr;
+	uint64_t sub;
+
+	assert_int_equal(fs_set_flags(fx->fs, d, PMFS_INODE_USER, both | PMFS_INODE_APPEND), 0);
+	assert_int_equal(get(fx, old).flags, 0);
+	assert_int_equal(get(fx, fsfix_file(fx, d, "new")).flags, both);
+	sub = fsfix_mkdir(fx, d, "sub");
+	assert_int_equal(get(fx, sub).flags, both);
+	assert_int_equal(fs_tmpfile(fx->fs, sub, 0600, &cred, &attr), 0);
+	assert_int_equal(attr.flags, both);
+	assert_int_equal(fs_symlink(fx->fs, sub, "l", 1, "f", &cred, &attr), 0);
+	assert_int_equal(attr.flags, both);
+	assert_int_equal(fs_readlink(fx->fs, attr.id, (char[8]){0}, 8), 1);
+	assert_int_equal(fs_mknod(fx->fs, sub, "p", 1, S_IFIFO, 0, &cred, &attr), 0);
+	assert_int_equal(attr.flags, both);
+	fsfix_reopen(fx);
+	assert_int_equal(get(fx, fsfix_find(fx, sub, "l")).flags, both);
+	assert_int_equal(fs_set_flags(fx->fs, sub, both, 0), 0);
+	assert_int_equal(get(fx, fsfix_file(fx, sub, "plain")).flags, 0);
+	assert_int_equal(fs_set_flags(fx->fs, d, PMFS_INODE_USER, 0), 0);
+}
+
 int main(void)
 {
 #define IN(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
@@ -281,6 +310,7 @@ int main(void)
 		IN(test_attr_chown_kills_privileges_when_asked),
 		IN(test_attr_refusals),
 		IN(test_attr_flags),
+		IN(test_attr_flags_are_inherited),
 	};
 #undef IN
 
