@@ -86,6 +86,8 @@ enum front_op {
 struct notify;
 struct control;
 
+#define TOLD_BITS 12
+
 /*
  * Threads: front_run() is in the caller's; requests are handled by those of loop.h, or by libfuse's
  * and those of its rings; besides, `stopper` waits for signals and front_stop(), and `setup` does
@@ -97,7 +99,7 @@ struct front {
 	uint64_t root;		 /* node id of the live root; set once */
 	struct fuse_session *se; /* set once */
 	struct loop *loop;	 /* of the classic device; NULL: libfuse's loop, and its rings */
-	struct notify *moved; /* for notify_moved_write(); set once */
+	struct notify *moved; /* for notes with a request; set once */
 	struct notify *notify;	 /* set once */
 	struct control *control; /* NULL: none */
 	char *strings[4];	 /* the copies that cfg points to */
@@ -119,6 +121,8 @@ struct front {
 
 	_Atomic uint64_t handed_over; /* WRITE, SETATTR and FSYNC requests that have been answered */
 	_Atomic uint64_t snapdir_changed_ns;	 /* a snapshot was deleted or renamed */
+	_Atomic unsigned telling;		 /* told.c: N1 */
+	_Atomic uint32_t told[1u << TOLD_BITS];	 /* threads; 0: nobody, UINT32_MAX: several */
 	struct front_op_count ops[OP_COUNT + 1]; /* atomic */
 };
 
@@ -204,6 +208,14 @@ void notify_inval(struct notify *nt, fuse_ino_t ino, off_t off, off_t len);
  */
 void notify_moved_write(struct notify *nt, fuse_req_t req, fuse_ino_t ino, off_t off, size_t len,
 			size_t written, uint64_t from);
+/* Answers the request. */
+typedef void notify_then(struct front *fr, fuse_req_t req, fuse_ino_t ino, uint64_t arg);
+/*
+ * Makes the kernel hand over what it has of the contents of `ino` and not written yet, and forget all
+ * of them; then calls `then` in another thread.  The caller must not touch the request again.
+ */
+void notify_inval_then(struct notify *nt, fuse_req_t req, fuse_ino_t ino, notify_then *then,
+			uint64_t arg);
 /*
  * A request, no WRITE, changed contents from the start on: makes the kernel forget them all and then
  * answers it with success, so that its caller finds no old page.  For struct front.moved.
@@ -214,6 +226,13 @@ void notify_inval_reply(struct notify *nt, fuse_req_t req, fuse_ino_t ino);
  * looks for the new end in an old page.  Not for ever: it may need the thread that waits.
  */
 void notify_wait(struct notify *nt, fuse_ino_t ino);
+
+/* ---- told.c: around reading attributes that a directory may have, and after a change of its names ---- */
+void told_begin(struct front *fr);
+void told_about(struct front *fr, fuse_req_t req, const struct fs_attr *a);
+void told_end(struct front *fr);
+/* Before the answer; without locks. */
+void told_changed(struct front *fr, fuse_req_t req, fuse_ino_t dir);
 
 /* ---- mount.c ---- */
 /* Mount a session.  On error text says what for a person. */

@@ -23,6 +23,8 @@ struct note {
 	/* With a request: a WRITE of len bytes at off, which is answered in the course of it... */
 	fuse_req_t req;
 	bool whole; /* ...or one of another kind, when all of the file has been forgotten */
+	notify_then *then; /* what answers that; NULL: success */
+	uint64_t arg;	   /* for it */
 	size_t written;
 	uint64_t from;
 	bool awaited; /* notify_wait() waits for it */
@@ -61,7 +63,9 @@ static void reply(const struct notify *nt, const struct note *n)
 	/* The rings are being taken down, and the request with them. */
 	const bool gone = atomic_load(&nt->fr->uring_wanted) && fuse_session_exited(nt->se);
 
-	if (!gone && n->whole)
+	if (!gone && n->then)
+		n->then(nt->fr, n->req, n->ino, n->arg);
+	else if (!gone && n->whole)
 		fuse_reply_err(n->req, 0);
 	else if (!gone)
 		fuse_reply_write(n->req, n->written);
@@ -231,6 +235,15 @@ void notify_moved_write(struct notify *nt, fuse_req_t req, fuse_ino_t ino, off_t
 void notify_inval_reply(struct notify *nt, fuse_req_t req, fuse_ino_t ino)
 {
 	const struct note n = {.ino = ino, .req = req, .whole = true};
+
+	if (!add(nt, &n))
+		reply(nt, &n);
+}
+
+void notify_inval_then(struct notify *nt, fuse_req_t req, fuse_ino_t ino, notify_then *then,
+			uint64_t arg)
+{
+	const struct note n = {.ino = ino, .req = req, .whole = true, .then = then, .arg = arg};
 
 	if (!add(nt, &n))
 		reply(nt, &n);

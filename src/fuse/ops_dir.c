@@ -56,13 +56,24 @@ static uint32_t mode_of(fuse_req_t req, mode_t mode)
 	return mode | FS_UMASK(fuse_req_ctx(req)->umask);
 }
 
-/* The end of all calls that make a name. */
-static void reply_made(fuse_req_t req, enum front_op op, int rc, const struct fs_attr *a)
+/* The end of all calls that make a name in `dir`. */
+static void reply_made(fuse_req_t req, enum front_op op, int rc, fuse_ino_t dir,
+		       const struct fs_attr *a)
 {
-	if (rc)
+	if (rc) {
 		request_fail(req, op, rc);
-	else
-		reply_entry(req, a);
+		return;
+	}
+	told_changed(front_of(req), req, dir);
+	reply_entry(req, a);
+}
+
+/* ... that take one away. */
+static void reply_removed(fuse_req_t req, enum front_op op, int rc, fuse_ino_t dir)
+{
+	if (!rc)
+		told_changed(front_of(req), req, dir);
+	request_fail(req, op, rc);
 }
 
 static void op_lookup(fuse_req_t req, fuse_ino_t dir, const char *name)
@@ -83,10 +94,14 @@ static void op_lookup(fuse_req_t req, fuse_ino_t dir, const char *name)
 	} else {
 		const uint64_t hidden = virtual_hidden(fr, dir, name);
 
+		told_begin(fr);
 		if (hidden)
 			rc = fs_lookup(fr->fs, hidden, ".", 1, &a);
 		else
 			rc = fs_lookup(fr->fs, node_of(fr, dir), name, strlen(name), &a);
+		if (!rc)
+			told_about(fr, req, &a);
+		told_end(fr);
 		if (!rc) {
 			reply_entry(req, &a);
 			return;
@@ -136,7 +151,7 @@ static void op_mknod(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mo
 	cred_of(req, &cred);
 	rc = fs_mknod(fr->fs, node_of(fr, dir), name, strlen(name), mode_of(req, mode),
 		      (uint32_t)rdev, &cred, &a);
-	reply_made(req, OP_MKNOD, rc, &a);
+	reply_made(req, OP_MKNOD, rc, dir, &a);
 }
 
 static void op_mkdir(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode)
@@ -150,7 +165,7 @@ static void op_mkdir(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mo
 		return;
 	cred_of(req, &cred);
 	rc = fs_mkdir(fr->fs, node_of(fr, dir), name, strlen(name), mode_of(req, mode), &cred, &a);
-	reply_made(req, OP_MKDIR, rc, &a);
+	reply_made(req, OP_MKDIR, rc, dir, &a);
 }
 
 static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t dir, const char *name)
@@ -164,7 +179,7 @@ static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t dir, const
 		return;
 	cred_of(req, &cred);
 	rc = fs_symlink(fr->fs, node_of(fr, dir), name, strlen(name), target, &cred, &a);
-	reply_made(req, OP_SYMLINK, rc, &a);
+	reply_made(req, OP_SYMLINK, rc, dir, &a);
 }
 
 static void reply_created(fuse_req_t req, const struct fs_attr *a, struct fuse_file_info *fi)
@@ -238,6 +253,8 @@ static void op_create(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t m
 	mode = (mode & 07777) | S_IFREG;
 	rc = fs_mknod(fr->fs, node_of(fr, dir), name, strlen(name), mode_of(req, mode), 0, &cred,
 		      &a);
+	if (!rc)
+		told_changed(fr, req, dir);
 	if (rc == -EEXIST)
 		rc = open_existing(fr, node_of(fr, dir), name, fi->flags, &a);
 	if (rc)
@@ -259,7 +276,7 @@ static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t dir, const char *
 		return;
 	}
 	rc = fs_link(fr->fs, node_of(fr, ino), node_of(fr, dir), name, strlen(name), &a);
-	reply_made(req, OP_LINK, rc, &a);
+	reply_made(req, OP_LINK, rc, dir, &a);
 }
 
 static void op_unlink(fuse_req_t req, fuse_ino_t dir, const char *name)
@@ -268,7 +285,7 @@ static void op_unlink(fuse_req_t req, fuse_ino_t dir, const char *name)
 
 	if (refused(req, OP_UNLINK, dir, name, false))
 		return;
-	request_fail(req, OP_UNLINK, fs_unlink(fr->fs, node_of(fr, dir), name, strlen(name)));
+	reply_removed(req, OP_UNLINK, fs_unlink(fr->fs, node_of(fr, dir), name, strlen(name)), dir);
 }
 
 static void op_rmdir(fuse_req_t req, fuse_ino_t dir, const char *name)
@@ -277,7 +294,7 @@ static void op_rmdir(fuse_req_t req, fuse_ino_t dir, const char *name)
 
 	if (refused(req, OP_RMDIR, dir, name, false))
 		return;
-	request_fail(req, OP_RMDIR, fs_rmdir(fr->fs, node_of(fr, dir), name, strlen(name)));
+	reply_removed(req, OP_RMDIR, fs_rmdir(fr->fs, node_of(fr, dir), name, strlen(name)), dir);
 }
 
 static void op_rename(fuse_req_t req, fuse_ino_t dir, const char *name, fuse_ino_t new_dir,
@@ -306,7 +323,9 @@ static void op_rename(fuse_req_t req, fuse_ino_t dir, const char *name, fuse_ino
 		rc = fs_rename(fr->fs, node_of(fr, dir), name, strlen(name), node_of(fr, new_dir),
 			       new_name, strlen(new_name), flags);
 	}
-	request_fail(req, OP_RENAME, rc);
+	if (!rc && new_dir != dir)
+		told_changed(fr, req, new_dir);
+	reply_removed(req, OP_RENAME, rc, dir);
 }
 
 static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -356,8 +375,10 @@ static void list_look_up(struct listing *ls, const char *name, struct fuse_entry
 		return;
 	}
 	rc = fs_lookup(fr->fs, node_of(fr, ls->dir), name, strlen(name), &a);
-	if (!rc)
-		attr_to_entry(fr, &a, e);
+	if (rc)
+		return;
+	told_about(fr, ls->req, &a);
+	attr_to_entry(fr, &a, e);
 }
 
 static int list_put(struct listing *ls, const char *name, uint64_t ino, uint8_t type,
@@ -463,6 +484,7 @@ static void list_dir(fuse_req_t req, enum front_op op, fuse_ino_t dir, size_t si
 	} else if (dir == FUSE_ROOT_ID && cookie <= COOKIE_DOTS + EXTRAS && cookie > COOKIE_DOTS) {
 		cookie = COOKIE_DOTS;
 	}
+	told_begin(fr);
 	if (dir == VIRT_SNAPSHOTS)
 		rc = virtual_readdir(fr, cookie, list_entry, &ls);
 	else if (is_virtual(dir))
@@ -471,6 +493,7 @@ static void list_dir(fuse_req_t req, enum front_op op, fuse_ino_t dir, size_t si
 		rc = fs_readdir(fr->fs, node_of(fr, dir), cookie, list_entry, &ls);
 	if (!rc)
 		rc = list_extras(&ls);
+	told_end(fr);
 	/* What could be read is shown; the error comes when the listing gets there again. */
 	if (rc < 0 && !ls.used)
 		request_fail(req, op, rc);

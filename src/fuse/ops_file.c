@@ -213,6 +213,14 @@ static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
 	int rc = -EINVAL;
 
 	(void)fi;
+	/*
+	 * What the kernel keeps in its writeback cache it does not write out before it asks: a hole
+	 * of ours may be data.  It does not ask again after this, and takes all of a file as data.
+	 */
+	if (atomic_load(&fr->writeback)) {
+		request_refuse(req, -ENOSYS);
+		return;
+	}
 	if (!is_virtual(ino) && (whence == SEEK_DATA || whence == SEEK_HOLE))
 		rc = off < 0 ? -ENXIO
 			     : fs_seek(fr->fs, node_of(fr, ino), (uint64_t)off, whence == SEEK_DATA,
@@ -308,7 +316,21 @@ static void get_flags(fuse_req_t req, uint64_t id, bool x, size_t out_size)
 	fuse_reply_ioctl(req, 0, &out, out_size);
 }
 
-static void set_flags(fuse_req_t req, uint64_t id, bool x, const void *in, size_t in_size)
+static void apply_flags(struct front *fr, fuse_req_t req, fuse_ino_t ino, uint64_t flags)
+{
+	int rc;
+
+	/* The kernel keeps times of its own there.  When it can't be asked for them, they are lost. */
+	if ((flags & PMFS_INODE_IMMUTABLE) && atomic_load(&fr->writeback))
+		front_flush(fr);
+	rc = fs_set_flags(fr->fs, node_of(fr, ino), PMFS_INODE_USER, (uint32_t)flags);
+	if (rc)
+		request_fail(req, OP_IOCTL, rc);
+	else
+		fuse_reply_ioctl(req, 0, NULL, 0);
+}
+
+static void set_flags(fuse_req_t req, fuse_ino_t ino, bool x, const void *in, size_t in_size)
 {
 	struct front *fr = front_of(req);
 	struct fsxattr fsx = {0};
@@ -327,12 +349,13 @@ static void set_flags(fuse_req_t req, uint64_t id, bool x, const void *in, size_
 	}
 	if (!rc)
 		rc = flags_from(from, x, &flags);
-	if (!rc)
-		rc = fs_set_flags(fr->fs, id, PMFS_INODE_USER, flags);
 	if (rc)
 		request_fail(req, OP_IOCTL, rc);
+	else if (flags & PMFS_INODE_IMMUTABLE)
+		/* What has been written before must not be refused when the kernel gets round to it. */
+		notify_inval_then(fr->moved, req, ino, apply_flags, flags);
 	else
-		fuse_reply_ioctl(req, 0, NULL, 0);
+		apply_flags(fr, req, ino, flags);
 }
 
 static void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg,
@@ -357,10 +380,10 @@ static void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg
 		get_flags(req, id, true, out_size);
 		break;
 	case FS_IOC_SETFLAGS:
-		set_flags(req, id, false, in, in_size);
+		set_flags(req, ino, false, in, in_size);
 		break;
 	case FS_IOC_FSSETXATTR:
-		set_flags(req, id, true, in, in_size);
+		set_flags(req, ino, true, in, in_size);
 		break;
 	default:
 		request_refuse(req, -ENOTTY);

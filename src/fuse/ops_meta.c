@@ -44,6 +44,18 @@ static double virtual_timeout(fuse_ino_t ino)
 	return ino == VIRT_SNAPSHOTS ? 0 : TIMEOUT_FOREVER;
 }
 
+static int tell_attr(struct front *fr, fuse_req_t req, fuse_ino_t ino, struct fs_attr *a)
+{
+	int rc;
+
+	told_begin(fr);
+	rc = fs_getattr(fr->fs, node_of(fr, ino), a);
+	if (!rc)
+		told_about(fr, req, a);
+	told_end(fr);
+	return rc;
+}
+
 static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct front *fr = request_begin(req, OP_GETATTR);
@@ -59,7 +71,7 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 	}
 	notify_wait(fr->moved, ino);
 	notify_wait(fr->notify, ino);
-	rc = fs_getattr(fr->fs, node_of(fr, ino), &a);
+	rc = tell_attr(fr, req, ino, &a);
 	if (rc)
 		request_fail(req, OP_GETATTR, rc);
 	else
@@ -89,7 +101,7 @@ static void op_statx(fuse_req_t req, fuse_ino_t ino, int flags, int mask, struct
 	} else {
 		notify_wait(fr->moved, ino);
 		notify_wait(fr->notify, ino);
-		rc = fs_getattr(fr->fs, node_of(fr, ino), &a);
+		rc = tell_attr(fr, req, ino, &a);
 		if (!rc)
 			attr_to_stat(fr, &a, &st);
 	}
@@ -143,6 +155,9 @@ unsigned setattr_mask(const struct front *fr, int to_set)
 	for (size_t i = 0; i < sizeof(map) / sizeof(map[0]); i++)
 		if (to_set & map[i].from)
 			mask |= map[i].to;
+	/* With the writeback cache the kernel says when it was that somebody said "now" for both. */
+	if ((mask & FS_SET_ATIME_NOW) && (mask & FS_SET_CTIME) && (mask & FS_SET_MTIME))
+		mask |= FS_SET_MTIME_NOW;
 	/* "Now" comes with a time that is not meant. */
 	if (mask & FS_SET_ATIME_NOW)
 		mask &= ~(unsigned)FS_SET_ATIME;

@@ -115,10 +115,12 @@ static bool time_valid(const struct timespec *ts)
 
 static int setattr_check(const struct inode *in, unsigned mask, const struct fs_setattr *set)
 {
+	const unsigned now_bits = FS_SET_ATIME_NOW | FS_SET_MTIME_NOW;
+
 	if (!in->mode)
 		return -ESTALE;
 	/* "Now" is what anybody who may write can have. */
-	if (inode_changeable(in, !(mask & ~(unsigned)(FS_SET_ATIME_NOW | FS_SET_MTIME_NOW))))
+	if (inode_changeable(in, (mask & now_bits) && !(mask & ~(now_bits | FS_SET_CTIME))))
 		return -EPERM;
 	if ((mask & FS_SET_SIZE) && !S_ISREG(in->mode))
 		return S_ISDIR(in->mode) ? -EISDIR : -EINVAL;

@@ -104,6 +104,44 @@ mount_pmfs ram "$M" size=512M,writeback
 work
 umount_pmfs "$M"
 
+say "what a directory looks like is not what somebody else was told before"
+mount_pmfs ram "$M" size=64M
+python3 - "$M/watched" <<'PY'
+import os, sys, threading
+top = sys.argv[1]
+os.mkdir(top)
+stop = threading.Event()
+
+def look():
+    while not stop.is_set():
+        os.stat(top)
+
+def links(want, threads):
+    # The kernel may be about to take in what is right; nobody asks meanwhile.
+    if os.stat(top).st_nlink != want:
+        stop.set()
+        for thread in threads:
+            thread.join()
+        assert os.stat(top).st_nlink == want, "an old number of links"
+        stop.clear()
+        threads[:] = start()
+
+def start():
+    threads = [threading.Thread(target=look, daemon=True) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    return threads
+
+threads = start()
+for _ in range(700):
+    os.mkdir(top + "/x")
+    links(3, threads)
+    os.rmdir(top + "/x")
+    links(2, threads)
+stop.set()
+PY
+umount_pmfs "$M"
+
 say "one slow client does not stop the others: a flood of fsync"
 mount_pmfs "$T/image" "$M"
 rm -rf "${M:?}"/*

@@ -83,11 +83,34 @@ chattr +dA other
 expect_equal "$(flags other)" dA
 chattr -A other
 expect_equal "$(flags other)" d
+mkdir nodump
+chattr +dA nodump
+echo x >nodump/f
+mkdir nodump/sub
+expect_equal "$(flags nodump/f) $(flags nodump/sub)" 'dA dA' "flags of what is made in a directory with dA"
+mv nodump/f moved
+expect_equal "$(flags moved)" dA "flags after a move"
 expect_errno 'Operation not supported' chattr +c other
 chown 1000 other
 eperm setpriv --reuid=1000 --regid=1000 --clear-groups --inh-caps=-all --bounding-set=-all chattr +i other
 setpriv --reuid=1000 --regid=1000 --clear-groups --inh-caps=-all --bounding-set=-all chattr +A other
 eperm setpriv --reuid=1001 --regid=1001 --clear-groups --inh-caps=-all --bounding-set=-all chattr -A other
+
+say "what was written before is not refused later"
+stored_before() { # FILE: by a write and through a mapping that stays
+	python3 - "$1" <<'PY'
+import fcntl, mmap, os, struct, sys
+fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT, 0o644)
+os.pwrite(fd, b"w" * 20000, 0)
+m = mmap.mmap(fd, 20000)
+m[5000:5006] = b"mapped"
+SETFLAGS, IMMUTABLE = 0x40086602, 16
+fcntl.ioctl(fd, SETFLAGS, struct.pack("l", IMMUTABLE))
+os.fsync(fd)
+assert os.pread(fd, 20000, 0) == b"w" * 5000 + b"mapped" + b"w" * 14994
+PY
+}
+stored_before stored
 
 say "a snapshot has those of its time, a remount has them all"
 pmfs-snap -q create "$M" s
@@ -103,5 +126,24 @@ expect_equal "$(flags "$M/log")" a
 eperm rm -f "$M/log"
 chattr -a "$M/log" "$M/logs"
 rm -r "$M/log" "$M/logs"
+expect_equal "$(flags "$M/stored")" i
+expect_equal "$(tr -d w <"$M/stored") $(stat -c %s "$M/stored")" 'mapped 20000' "what was stored before chattr +i"
+umount_pmfs "$M"
+check_image "$T/image"
+
+say "the same with a writeback cache, where \"now\" comes as a time"
+mount_pmfs "$T/image" "$M" writeback
+cd "$M"
+stored_before stored2
+: >log
+chattr +a log
+echo two >>log
+touch log
+eperm touch -d @1 log
+cd /
+umount_pmfs "$M"
+mount_pmfs "$T/image" "$M"
+expect_equal "$(tr -d w <"$M/stored2") $(stat -c %s "$M/stored2")" 'mapped 20000' "what was written before chattr +i"
+expect_equal "$(cat "$M/log")" two
 umount_pmfs "$M"
 check_image "$T/image"
