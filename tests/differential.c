@@ -14,7 +14,7 @@
  * directories, and two more read all of them meanwhile.  --keep leaves the files of the last piece.
  * --compare only looks at what is there.  The exit status is 1 after a difference, 2 for bad usage.
  *
- * What is not compared, and why:
+ * What is not compared, and why (doc/posix.md has the same list):
  *   - blocks, inode numbers, device numbers, sizes of directories, access times: each filesystem
  *     has its own.
  *   - times of now: only that they are of now.  The time of the last change of a file that has been
@@ -25,13 +25,18 @@
  *     fills holes that are looked at through a mapping, and for pmfs written zeros may be a hole, and
  *     a file so short that it is in its inode is all data.  Holes read as zeros in any case.
  *   - SEEK_DATA and SEEK_HOLE see what was stored through a shared mapping only after msync or munmap:
- *     the kernel does not write it back before it asks a FUSE daemon.
+ *     the kernel does not write it back before it asks a FUSE daemon.  With the mount option
+ *     writeback there are no holes to be seen at all, for the same reason.
  *   - the time of the last write to a fifo: FUSE kernels do not set it.
  *   - chown(2) to no owner and no group: nothing for a FUSE daemon, the end of setuid for others.
  *   - truncate(2) to the size that a file has: a change for ext4, none for tmpfs.
  *   - setgid without group execution, on files: FUSE kernels leave it when somebody else writes.
  *   - offsets and lengths of O_DIRECT that are no multiples of a page: ext4 refuses them.
  *   - a removed directory that is open: tmpfs lists nothing, others answer ENOENT.
+ *   - which error it is, when something immutable or append-only is one of several reasons to refuse:
+ *     FUSE kernels do not know of the flag.  open and write beside it are not tried for that reason.
+ *   - a handle of a file without a name that is open somewhere: still good for ext4.
+ *   - leases with several threads: whoever looks at the files of all would break them.
  *   - sendfile from a file to itself or to a fifo: pages go by reference.
  *   - how much one copy_file_range or sendfile copies; only how much can be copied.
  *   - what only one of both filesystems can do at all; see features_known in lib/diffops.c.
@@ -583,14 +588,18 @@ int main(int argc, char **argv)
 	parse(argc, argv);
 	if (opt.compare)
 		return run_compare();
-	/* Somebody writes to a fifo that nobody reads. */
+	/* Somebody writes to a fifo that nobody reads, opens what there is a lease on. */
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGIO, SIG_IGN);
 	/* The other user of the operations is in no group of ours. */
 	if (geteuid() == 0 && setgroups(0, NULL))
 		die("setgroups");
 	here = diff_probe(opt.dir);
 	there = diff_probe(opt.reference);
 	opt.features = here & there;
+	/* Whoever reads the files of all would break their leases. */
+	if (opt.threads)
+		opt.features &= ~(unsigned)CAN_LEASE;
 	if (here & ~there) {
 		printf("not in %s:\n", opt.reference);
 		diff_explain(stdout, here & ~there, "  ");

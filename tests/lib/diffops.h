@@ -53,6 +53,10 @@ enum diff_feature {
 	CAN_TMPFILE = 1 << 3,
 	CAN_WHITEOUT = 1 << 4,
 	CAN_ACL = 1 << 5,
+	CAN_FLAGS = 1 << 6,
+	CAN_HANDLE = 1 << 7,
+	CAN_LEASE = 1 << 8,
+	CAN_HOLES = 1 << 9,
 };
 
 struct diff_op {

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-2-Clause
-# Programs can't tell pmfs from tmpfs: the differential tester on a RAM mount, and on an image whose snapshots come and go and whose
-# equal pages are merged meanwhile.  PMFS_SEED and PMFS_OPS say which operations and how many.
+# Programs can't tell pmfs from tmpfs and ext4: the differential tester on a RAM mount, with the writeback cache, and on an image whose
+# snapshots come and go and whose equal pages are merged meanwhile.  PMFS_SEED and PMFS_OPS say which operations and how many.
 # shellcheck source=tests/mount/lib.sh
 . "$(dirname "$0")/lib.sh"
 TESTER=${PMFS_BUILD:+$PMFS_BUILD/tests/}differential
@@ -19,12 +19,35 @@ differ() {
 	"$TESTER" --reference "$REFERENCE" "$@" || fail "differential $*"
 }
 
+# An ext4 where there can be one; else the other reference again.
+EXT4=$T/ext4
+ext4_reference() {
+	mkdir "$EXT4"
+	if [ "$(id -u)" -eq 0 ] && command -v mkfs.ext4 >/dev/null && truncate -s 512M "$T/ext4.image" &&
+		mkfs.ext4 -q -F -I 256 -E lazy_itable_init=1 "$T/ext4.image" && mount -o loop,nosuid,nodev "$T/ext4.image" "$EXT4"; then
+		rmdir "$EXT4/lost+found"
+		chmod 755 "$EXT4"
+	else
+		say "there can be no ext4 here"
+		EXT4=$REFERENCE
+	fi
+}
+
 say "a RAM mount"
 mount_pmfs ram "$M" size=1G
 differ --ops "$OPS" --seed "$SEED" "$M"
 
 say "several threads, each in its own directories, and readers in all of them"
 differ --ops $((OPS / 3)) --seed $((SEED + 1000)) --piece 1000 --threads 3 "$M"
+
+say "ext4 as the reference"
+ext4_reference
+REFERENCE=$EXT4 differ --ops $((OPS / 2)) --seed $((SEED + 3000)) "$M"
+umount_pmfs "$M"
+
+say "a RAM mount with the writeback cache"
+mount_pmfs ram "$M" size=1G,writeback
+differ --ops $((OPS / 3)) --seed $((SEED + 4000)) "$M"
 umount_pmfs "$M"
 
 say "an image, with snapshots and dedup at the same time"
