@@ -11,12 +11,17 @@ packages=(
 	autoconf automake fuse3 gcc libc6-dev libfuse3-dev libjansson-dev libxxhash-dev make
 	pkg-config
 )
+# Without these a few tests skip: not worth a failure.
+optional=()
 for arg in "$@"; do
 	case $arg in
 	--tests)
-		packages+=(acl attr clang dbench fio fsmark git jq libcmocka-dev lmdb-utils mandoc procps python3
+		packages+=(acl attr clang dbench e2fsprogs fio fsmark git jq libcmocka-dev lmdb-utils mandoc procps python3
 			python3-lmdb python3-venv python3-xxhash redis-server rsync sqlite3 stress-ng util-linux
 			xz-utils)
+		compgen -G '/usr/lib/postgresql/*/bin/pgbench' >/dev/null || optional+=(postgresql)
+		# Some have Node.js from elsewhere, which Debian's npm does not go with.
+		command -v node >/dev/null || command -v npm >/dev/null || optional+=(nodejs npm)
 		;;
 	--libfuse-build)
 		packages+=(ca-certificates debian-archive-keyring dpkg-dev g++ libnuma-dev
@@ -39,28 +44,50 @@ for package in "${packages[@]}"; do
 	[ "$(dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2>/dev/null)" = 'ii ' ] ||
 		missing+=("$package")
 done
-if [ "${#missing[@]}" -eq 0 ]; then
+if [ $((${#missing[@]} + ${#optional[@]})) -eq 0 ]; then
 	exit 0
 fi
 
 as_root=()
 if [ "$(id -u)" -ne 0 ]; then
 	command -v sudo >/dev/null || {
-		echo "setup-debian.sh: neither root nor sudo; to be installed: ${missing[*]}" >&2
-		exit 1
+		echo "setup-debian.sh: neither root nor sudo; to be installed: ${missing[*]} ${optional[*]}" >&2
+		[ "${#missing[@]}" -eq 0 ] || exit 1
+		exit 0
 	}
 	as_root=(sudo)
 fi
 
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
-echo "installing ${missing[*]}"
+# PostgreSQL's programs are wanted, and no server that runs.
+no_cluster=/etc/postgresql-common/createcluster.d/pmfs-tests.conf
+made_no_cluster=
+finish() {
+	rm -f "$log"
+	[ -z "$made_no_cluster" ] || "${as_root[@]}" rm -f "$no_cluster"
+}
+trap finish EXIT
 apt=(env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o Acquire::Retries=3
 	-o DPkg::Lock::Timeout=120)
+
+install() {
+	"${as_root[@]}" "${apt[@]}" install --no-install-recommends "$@" >>"$log" 2>&1 </dev/null
+}
+
+echo "installing" "${missing[@]}" "${optional[@]}"
 if ! "${as_root[@]}" "${apt[@]}" update >"$log" 2>&1 </dev/null ||
-	! "${as_root[@]}" "${apt[@]}" install --no-install-recommends "${missing[@]}" \
-		>>"$log" 2>&1 </dev/null; then
+	{ [ "${#missing[@]}" -gt 0 ] && ! install "${missing[@]}"; }; then
 	cat "$log" >&2
+	[ "${#missing[@]}" -gt 0 ] || exit 0
 	echo "setup-debian.sh: could not install ${missing[*]}" >&2
 	exit 1
 fi
+if [[ " ${optional[*]} " = *" postgresql "* ]] && [ ! -e "$no_cluster" ]; then
+	made_no_cluster=yes
+	"${as_root[@]}" mkdir -p "${no_cluster%/*}"
+	echo 'create_main_cluster = false' | "${as_root[@]}" tee "$no_cluster" >/dev/null
+fi
+for package in "${optional[@]}"; do
+	install -o Dpkg::Options::=--force-unsafe-io "$package" ||
+		echo "setup-debian.sh: could not install $package; the tests that need it skip"
+done
