@@ -5,6 +5,7 @@
 #     setup-debian.sh                   to build and use it
 #     setup-debian.sh --tests           ... and to run all of its tests
 #     setup-debian.sh --libfuse-build   ... and what contrib/build-libfuse.sh needs
+#     setup-debian.sh --bench           ... and the peers that contrib/bench compares with
 set -eu
 
 packages=(
@@ -27,8 +28,12 @@ for arg in "$@"; do
 		packages+=(ca-certificates debian-archive-keyring dpkg-dev g++ libnuma-dev
 			liburing-dev meson ninja-build)
 		;;
+	--bench)
+		packages+=(bindfs btrfs-progs duperemove e2fsprogs fuse-overlayfs fuse2fs git mount python3 tar
+			unionfs-fuse xfsprogs)
+		;;
 	-h | --help)
-		sed -n '3,8s/^# \{0,1\}//p' "$0"
+		sed -n '3,9s/^# \{0,1\}//p' "$0"
 		exit 0
 		;;
 	*)
