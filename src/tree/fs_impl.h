@@ -5,6 +5,7 @@
 #ifndef PMFS_TREE_FS_IMPL_H
 #define PMFS_TREE_FS_IMPL_H
 
+#include "base/bits.h"
 #include "base/lock.h"
 #include "tree/fs.h"
 #include "tree/icache.h"
@@ -25,8 +26,13 @@ struct fs {
 	struct mutex rename_lock; /* LOCK_RENAME: no directory moves to another parent without it */
 	struct mutex snap_lock;	  /* LOCK_SNAP: one change of the list of volumes at a time */
 	struct rwlock volumes_lock; /* LOCK_VOLUMES */
-	struct volume *volumes;	    /* guarded by volumes_lock; in the order of their ids */
-	struct volume *by_id[VOLUME_BUCKETS]; /* guarded by volumes_lock; chained by hash_next */
+	/* Guarded by volumes_lock, up to `dying`. */
+	struct volume *volumes, *last;		/* in the order of their ids */
+	struct volume *by_id[VOLUME_BUCKETS];	/* chained by hash_next */
+	struct volume *by_name[VOLUME_BUCKETS]; /* snapshots; chained by name_next */
+	uint64_t rows_used[BITMAP_WORDS(PMFS_VOL_ROWS_MAX)]; /* bitmap: rows of volumes in the list */
+	_Atomic uint64_t dying;		/* volumes in the list; may be read without the lock */
+	_Atomic uint64_t volume_steps;	/* volumes that were looked at to find or place one; for tests */
 	struct volume *live;	    /* set once */
 	struct mutex table_lock; /* LOCK_TABLE, after LOCK_ITABLE: guards `table` and its pages */
 	struct ptab table;	 /* the volume table; guarded by table_lock */

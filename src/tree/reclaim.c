@@ -548,15 +548,7 @@ static uint64_t orphans_waiting(struct reclaim *rc)
 
 uint64_t reclaim_backlog(struct fs *fs)
 {
-	uint64_t n = 0;
-
-	if (fs->rc)
-		n = orphans_waiting(fs->rc);
-	rw_rdlock(&fs->volumes_lock);
-	for (const struct volume *vol = fs->volumes; vol; vol = vol->next)
-		n += atomic_load(&vol->state) == PMFS_VOL_DYING;
-	rw_unlock(&fs->volumes_lock);
-	return n;
+	return (fs->rc ? orphans_waiting(fs->rc) : 0) + atomic_load(&fs->dying);
 }
 
 /*

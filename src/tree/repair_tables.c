@@ -433,11 +433,7 @@ static int volume_lost(struct repair *rp, struct volume *vol)
 		repair_say(rp, false, "the whole volume is lost");
 		vol->inodes = (struct ptab){0};
 		rc = volume_store_as(&tx, vol, PMFS_VOL_DYING, "", "");
-		rw_wrlock(&rp->fs->volumes_lock);
-		atomic_store(&vol->state, PMFS_VOL_DYING);
-		memset(vol->name, 0, sizeof(vol->name));
-		memset(vol->message, 0, sizeof(vol->message));
-		rw_unlock(&rp->fs->volumes_lock);
+		volume_become(vol, PMFS_VOL_DYING, "", "");
 		goto out;
 	}
 	if (from) {

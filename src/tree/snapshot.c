@@ -243,13 +243,7 @@ static int snap_change(struct fs *fs, struct volume *vol, uint32_t state, const 
 	*generation = txn_end(&tx);
 	if (rc)
 		return rc;
-	rw_wrlock(&fs->volumes_lock);
-	atomic_store(&vol->state, state);
-	memset(vol->name, 0, sizeof(vol->name));
-	memcpy(vol->name, name, strlen(name));
-	if (!message[0])
-		memset(vol->message, 0, sizeof(vol->message));
-	rw_unlock(&fs->volumes_lock);
+	volume_become(vol, state, name, message);
 	return 0;
 }
 

@@ -171,16 +171,9 @@ int volume_erase_row(struct txn *tx, struct volume *vol)
  * meanwhile. */
 static int row_find(struct fs *fs, uint32_t *row)
 {
-	uint64_t *used = calloc(BITMAP_WORDS(PMFS_VOL_ROWS_MAX), sizeof(*used));
-
-	if (!used)
-		return -ENOMEM;
 	rw_rdlock(&fs->volumes_lock);
-	for (const struct volume *vol = fs->volumes; vol; vol = vol->next)
-		bit_set(used, vol->row);
+	*row = (uint32_t)bit_find_zero(fs->rows_used, PMFS_VOL_ROWS_MAX, 0);
 	rw_unlock(&fs->volumes_lock);
-	*row = (uint32_t)bit_find_zero(used, PMFS_VOL_ROWS_MAX, 0);
-	free(used);
 	return *row < PMFS_VOL_ROWS_MAX ? 0 : -EMFILE;
 }
 
@@ -239,31 +232,78 @@ out:
 
 /* ------------------------------------------------------------------ the list */
 
-/* Locks of these three: volumes_lock, or nobody else knows the fs yet. */
-static struct volume *by_id(const struct fs *fs, uint64_t id)
+/* Locks of these: volumes_lock, or nobody else knows the fs yet. */
+static void step(struct fs *fs)
+{
+	atomic_fetch_add_explicit(&fs->volume_steps, 1, memory_order_relaxed);
+}
+
+static struct volume *by_id(struct fs *fs, uint64_t id)
 {
 	struct volume *vol = fs->by_id[id % VOLUME_BUCKETS];
 
-	while (vol && vol->id != id)
-		vol = vol->hash_next;
+	for (; vol && vol->id != id; vol = vol->hash_next)
+		step(fs);
 	return vol;
 }
 
-static void hash_insert(struct fs *fs, struct volume *vol)
+static struct volume **name_bucket(struct fs *fs, const char *name)
+{
+	return &fs->by_name[hash64(name, strlen(name)) % VOLUME_BUCKETS];
+}
+
+static struct volume *by_name(struct fs *fs, const char *name)
+{
+	struct volume *vol = *name_bucket(fs, name);
+
+	for (; vol && strcmp(vol->name, name); vol = vol->name_next)
+		step(fs);
+	return vol;
+}
+
+static void id_insert(struct fs *fs, struct volume *vol)
 {
 	vol->hash_next = fs->by_id[vol->id % VOLUME_BUCKETS];
 	fs->by_id[vol->id % VOLUME_BUCKETS] = vol;
 }
 
+/* Where it is found by its name and state. */
+static void state_insert(struct fs *fs, struct volume *vol)
+{
+	if (atomic_load(&vol->state) == PMFS_VOL_DYING)
+		atomic_fetch_add(&fs->dying, 1);
+	if (!vol->name[0])
+		return;
+	vol->name_next = *name_bucket(fs, vol->name);
+	*name_bucket(fs, vol->name) = vol;
+}
+
+static void state_remove(struct fs *fs, struct volume *vol)
+{
+	struct volume **at = name_bucket(fs, vol->name);
+
+	if (atomic_load(&vol->state) == PMFS_VOL_DYING)
+		atomic_fetch_sub(&fs->dying, 1);
+	if (!vol->name[0])
+		return;
+	for (; *at != vol; at = &(*at)->name_next)
+		step(fs);
+	*at = vol->name_next;
+}
+
+/* Behind all with a lower id: nearly always the end. */
 static void list_insert(struct fs *fs, struct volume *vol)
 {
-	struct volume **at = &fs->volumes;
+	struct volume *before = fs->last;
 
-	while (*at && (*at)->id < vol->id)
-		at = &(*at)->next;
-	vol->next = *at;
-	*at = vol;
-	hash_insert(fs, vol);
+	for (; before && before->id > vol->id; before = before->prev)
+		step(fs);
+	vol->prev = before;
+	vol->next = before ? before->next : fs->volumes;
+	*(before ? &before->next : &fs->volumes) = vol;
+	*(vol->next ? &vol->next->prev : &fs->last) = vol;
+	bit_set(fs->rows_used, vol->row);
+	state_insert(fs, vol);
 }
 
 void volume_add(struct volume *vol)
@@ -272,22 +312,38 @@ void volume_add(struct volume *vol)
 
 	mutex_assert_held(&fs->snap_lock);
 	rw_wrlock(&fs->volumes_lock);
+	id_insert(fs, vol);
 	list_insert(fs, vol);
+	rw_unlock(&fs->volumes_lock);
+}
+
+void volume_become(struct volume *vol, uint32_t state, const char *name, const char *message)
+{
+	struct fs *fs = vol->fs;
+
+	rw_wrlock(&fs->volumes_lock);
+	state_remove(fs, vol);
+	atomic_store(&vol->state, state);
+	memset(vol->name, 0, sizeof(vol->name));
+	memcpy(vol->name, name, strlen(name));
+	if (!message[0])
+		memset(vol->message, 0, sizeof(vol->message));
+	state_insert(fs, vol);
 	rw_unlock(&fs->volumes_lock);
 }
 
 void volume_remove(struct volume *vol)
 {
 	struct fs *fs = vol->fs;
-	struct volume **at = &fs->volumes;
+	struct volume **at = &fs->by_id[vol->id % VOLUME_BUCKETS];
 
 	rw_wrlock(&fs->volumes_lock);
-	while (*at != vol)
-		at = &(*at)->next;
-	*at = vol->next;
-	at = &fs->by_id[vol->id % VOLUME_BUCKETS];
-	while (*at != vol)
-		at = &(*at)->hash_next;
+	*(vol->prev ? &vol->prev->next : &fs->volumes) = vol->next;
+	*(vol->next ? &vol->next->prev : &fs->last) = vol->prev;
+	bit_clear(fs->rows_used, vol->row);
+	state_remove(fs, vol);
+	for (; *at != vol; at = &(*at)->hash_next)
+		step(fs);
 	*at = vol->hash_next;
 	rw_unlock(&fs->volumes_lock);
 	volume_free(vol);
@@ -316,9 +372,7 @@ struct volume *volume_get_by_name(struct fs *fs, const char *name)
 	struct volume *vol;
 
 	rw_rdlock(&fs->volumes_lock);
-	for (vol = fs->volumes; vol; vol = vol->next)
-		if (atomic_load(&vol->state) == PMFS_VOL_SNAPSHOT && !strcmp(vol->name, name))
-			break;
+	vol = name[0] ? by_name(fs, name) : NULL;
 	if (vol)
 		atomic_fetch_add(&vol->users, 1);
 	rw_unlock(&fs->volumes_lock);
@@ -330,8 +384,10 @@ struct volume *volume_next(struct fs *fs, uint64_t after)
 	struct volume *vol;
 
 	rw_rdlock(&fs->volumes_lock);
-	for (vol = fs->volumes; vol && vol->id <= after; vol = vol->next)
-		;
+	vol = after ? by_id(fs, after) : NULL;
+	/* It can be gone meanwhile. */
+	for (vol = vol ? vol->next : fs->volumes; vol && vol->id <= after; vol = vol->next)
+		step(fs);
 	if (vol)
 		atomic_fetch_add(&vol->users, 1);
 	rw_unlock(&fs->volumes_lock);
@@ -352,11 +408,15 @@ struct volume *volume_next_dying(struct fs *fs)
 {
 	struct volume *vol;
 
+	if (!atomic_load(&fs->dying))
+		return NULL;
 	rw_rdlock(&fs->volumes_lock);
-	for (vol = fs->volumes; vol; vol = vol->next)
+	for (vol = fs->volumes; vol; vol = vol->next) {
 		if (atomic_load(&vol->state) == PMFS_VOL_DYING && !atomic_load(&vol->users) &&
 		    !atomic_load(&vol->stuck))
 			break;
+		step(fs);
+	}
 	rw_unlock(&fs->volumes_lock);
 	return vol;
 }
@@ -443,6 +503,7 @@ static int make_first(struct fs *fs, const char **what)
 	vol->next_ino = PMFS_INO_FIRST;
 	vol->inodes_used = PMFS_INO_FIRST - 1;
 	atomic_init(&vol->state, PMFS_VOL_LIVE);
+	id_insert(fs, vol);
 	list_insert(fs, vol);
 	fs->live = vol;
 	rc = txn_begin(fs->st, &tx, FRAME_NORMAL, FIRST_VOLUME_COST);
@@ -477,7 +538,7 @@ static int load_row(struct fs *fs, uint32_t row, const struct pmfs_volume *rec, 
 		volume_free(vol);
 		return -EUCLEAN;
 	}
-	hash_insert(fs, vol);
+	id_insert(fs, vol);
 	return 0;
 }
 
@@ -507,11 +568,11 @@ static int names_differ(const struct fs *fs)
 	return rc;
 }
 
-static int newest_first(const void *a, const void *b)
+static int oldest_first(const void *a, const void *b)
 {
 	const struct volume *const *x = a, *const *y = b;
 
-	return ((*x)->id < (*y)->id) - ((*x)->id > (*y)->id);
+	return ((*x)->id > (*y)->id) - ((*x)->id < (*y)->id);
 }
 
 /* The list, in the order of the ids, of what the rows have put into the hash. */
@@ -525,11 +586,9 @@ static int list_load(struct fs *fs)
 	for (size_t i = 0; i < VOLUME_BUCKETS; i++)
 		for (struct volume *vol = fs->by_id[i]; vol; vol = vol->hash_next)
 			all[n++] = vol;
-	qsort(all, n, sizeof(*all), newest_first);
-	for (size_t i = 0; i < n; i++) {
-		all[i]->next = fs->volumes;
-		fs->volumes = all[i];
-	}
+	qsort(all, n, sizeof(*all), oldest_first);
+	for (size_t i = 0; i < n; i++)
+		list_insert(fs, all[i]);
 	free(all);
 	return 0;
 }
@@ -608,6 +667,6 @@ void volumes_unload(struct fs *fs)
 			volume_free(vol);
 		}
 	}
-	fs->volumes = NULL;
+	fs->volumes = fs->last = NULL;
 	fs->live = NULL;
 }

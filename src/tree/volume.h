@@ -48,8 +48,8 @@ struct volume {
 	_Atomic bool stuck; /* the reclaimer has met damage */
 	/* Cached inodes and running walks; a dying volume is reclaimed at 0. */
 	_Atomic uint32_t users;
-	struct volume *hash_next; /* guarded by volumes_lock */
-	struct volume *next; /* guarded by volumes_lock */
+	struct volume *hash_next, *name_next; /* guarded by volumes_lock */
+	struct volume *next, *prev; /* guarded by volumes_lock */
 };
 
 #define VOLUME_ROW_COST 4u /* frames that changing one row can take */
@@ -102,6 +102,9 @@ int volume_store_as(struct txn *tx, struct volume *vol, uint32_t state, const ch
 int volume_pin(struct fs *fs, struct volume **out);
 /* Free the row of a dying volume whose inode file is gone. */
 int volume_erase_row(struct txn *tx, struct volume *vol);
+/* In memory: what its row says by now.  message "": none any more; else it stays.  Locks: snap_lock
+ * held, or a repair. */
+void volume_become(struct volume *vol, uint32_t state, const char *name, const char *message);
 /* Take an erased one out of the list and free it. */
 void volume_remove(struct volume *vol);
 /* A dying volume without users that is not stuck, NULL: none.  Only the reclaimer ends it. */
