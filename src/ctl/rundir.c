@@ -46,12 +46,22 @@ static bool is_own_dir(const char *path, uid_t uid)
 	       !(st.st_mode & (S_IWGRP | S_IWOTH));
 }
 
+#define ROOT_BASE "/run/pmfs"
+
+/* Root of a user namespace is not the one whom /run belongs to. */
+static bool is_root(void)
+{
+	struct stat st;
+
+	return geteuid() == 0 && (!lstat(ROOT_BASE, &st) || !lstat("/run", &st)) && st.st_uid == 0;
+}
+
 static bool own_base(char out[PATH_MAX])
 {
 	const char *xdg = getenv("XDG_RUNTIME_DIR");
 
-	if (geteuid() == 0)
-		return format_path(out, "/run/pmfs");
+	if (is_root())
+		return format_path(out, ROOT_BASE);
 	if (xdg && xdg[0] == '/' && is_own_dir(xdg, geteuid()))
 		return format_path(out, "%s/pmfs", xdg);
 	return format_path(out, "/tmp/pmfs-%u", (unsigned int)geteuid());
@@ -394,10 +404,10 @@ static int visit_all(struct visit *v)
 	char own[PATH_MAX];
 	int rc;
 
-	rc = visit_base("/run/pmfs", 0, v);
+	rc = visit_base(ROOT_BASE, 0, v);
 	if (rc)
 		return rc;
-	if (geteuid() == 0)
+	if (is_root())
 		rc = visit_users("/run/user", "", "/pmfs", v);
 	else if (own_base(own) && strncmp(own, "/tmp/", 5))
 		rc = visit_base(own, geteuid(), v);

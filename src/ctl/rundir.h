@@ -3,7 +3,7 @@
  * rundir.h - the runtime directory: where a daemon can be found by its process number.
  *
  *   /run/pmfs/PID/                  root's daemons
- *   $XDG_RUNTIME_DIR/pmfs/PID/      a user's, or where that is not set
+ *   $XDG_RUNTIME_DIR/pmfs/PID/      a user's, also root's of a user namespace, or where that is not set
  *   /tmp/pmfs-UID/PID/
  *       ctl          the control socket
  *       files/       mount point of the session that serves statistics
