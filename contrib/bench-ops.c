@@ -20,6 +20,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -381,6 +382,21 @@ static void fsync_4k(void)
 	close(fd);
 }
 
+/* A process that ends with its parent, so that nothing goes on when bench-ops is killed. */
+static pid_t fork_child(void)
+{
+	const pid_t parent = getpid();
+	const pid_t pid = fork();
+
+	check(pid >= 0, "fork");
+	if (!pid) {
+		check(!prctl(PR_SET_PDEATHSIG, SIGKILL), "prctl");
+		if (getppid() != parent)
+			_exit(1);
+	}
+	return pid;
+}
+
 static int compare_doubles(const void *a, const void *b)
 {
 	const double x = *(const double *)a, y = *(const double *)b;
@@ -429,8 +445,7 @@ static void fsync_busy(void)
 	fill(buffer, MIB);
 	n = flushes(fd, count, BUSY_SECONDS, took);
 	idle = took[n / 2];
-	pid = fork();
-	check(pid >= 0, "fork");
+	pid = fork_child();
 	if (!pid)
 		stream_for_ever(busy);
 	/* It has to be in full swing. */
@@ -510,10 +525,7 @@ static void run_clients(const struct op *op, long clients)
 	int status, failed = 0;
 
 	for (long i = 0; i < clients; i++) {
-		const pid_t pid = fork();
-
-		check(pid >= 0, "fork");
-		if (!pid) {
+		if (!fork_child()) {
 			run_client(op, i, clients);
 			_exit(0);
 		}

@@ -71,8 +71,8 @@ def conditions(result):
         "Before each measurement the peer is synced. \"Cold\" is POSIX_FADV_DONTNEED for contents and drop_caches for names: "
         "what a FUSE peer is mounted on may still be cached below it. \"One core\": client and daemon are pinned to one.",
         "Snapshots: \"daemon us\" is the round trip on the control channel less that of a ping. Duplicates come in runs of 1 to 512 "
-        "pages; duperemove runs with its default block size (xfs-4k: with blocks of 4 KiB), and the share that it found is "
-        "its net change in shared extents.",
+        "pages in 16 files; duperemove compares parts of extents, too, in blocks of 128 KiB, its default (xfs-4k: of 4 KiB), and "
+        "the share that it found is counted from the extents of the files before and after.",
     ]
     if result["option"]:
         text.append(f"Mount options of pmfs: {result['option']}.")
