@@ -4,6 +4,7 @@
 #
 #     setup-debian.sh                   to build and use it
 #     setup-debian.sh --tests           ... and to run all of its tests
+#     setup-debian.sh --fuzzers         ... and to configure with --enable-fuzzers
 #     setup-debian.sh --libfuse-build   ... and what contrib/build-libfuse.sh needs
 #     setup-debian.sh --bench           ... and the peers that contrib/bench compares with
 set -eu
@@ -23,6 +24,9 @@ for arg in "$@"; do
 		compgen -G '/usr/lib/postgresql/*/bin/pgbench' >/dev/null || optional+=(postgresql)
 		# Some have Node.js from elsewhere, which Debian's npm does not go with.
 		command -v node >/dev/null || command -v npm >/dev/null || optional+=(nodejs npm)
+		;;
+	--fuzzers)
+		packages+=(clang libclang-rt-dev libcmocka-dev)
 		;;
 	--libfuse-build)
 		packages+=(ca-certificates debian-archive-keyring dpkg-dev g++ libnuma-dev

@@ -320,8 +320,11 @@ int frames_reserve(struct frames *fr, enum frame_class cls, uint64_t n)
 void frames_keep(struct frames *fr, int64_t pages, uint64_t paths)
 {
 	mutex_lock(&fr->lock);
-	assert(pages >= 0 || fr->kept >= (uint64_t)-pages);
-	fr->kept += (uint64_t)pages;
+	/* A damaged image can have more such pages than its slot says. */
+	if (pages < 0)
+		fr->kept -= MIN(fr->kept, (uint64_t)-pages);
+	else
+		fr->kept += (uint64_t)pages;
 	fr->kept_paths = fr->kept ? MIN(fr->kept_paths + paths, UINT32_MAX) : 0;
 	mutex_unlock(&fr->lock);
 }

@@ -243,6 +243,11 @@ static int open_image(struct store *st, const struct store_config *cfg, struct s
 		return 0;
 	/* The newest slot has to be overwritten, or it would be the one to be found again. */
 	st->root_changed = st->root_changed || cfg->older;
+	/* Somebody has made the file longer, or it grew for a limit that the crash took back. */
+	if (!wanted && region_frames(st->rg) > slot->super.limit_frames) {
+		slot->super.limit_frames = MIN(region_frames(st->rg), PMFS_MAX_FRAMES);
+		st->root_changed = true;
+	}
 	rc = region_set_limit(st->rg, slot->super.limit_frames);
 	if (rc)
 		return fail(err, rc, "can't use %s up to its size: %s", cfg->path, strerror(-rc));

@@ -50,6 +50,27 @@ static void test_store_refuses(void **state)
 	assert_true(err.text[0]);
 }
 
+/* A file that is longer than its limit says is one that may be as long as it is. */
+static void test_store_longer(void **state)
+{
+	struct store_stats stats;
+	struct store *st;
+	vpn_t vpn;
+
+	(void)state;
+	image_new(4 * MIB);
+	assert_int_equal(truncate(util_image, 8 * (off_t)MIB), 0);
+	st = image_open();
+	vpn = add_page(st, 5);
+	store_stat(st, &stats);
+	assert_int_equal(stats.frames.limit, 8 * MIB / PMFS_PAGE_SIZE);
+	assert_int_equal(store_close(st), 0);
+	st = image_open();
+	assert_page(st, vpn, 5);
+	check_clean(st);
+	assert_int_equal(store_close(st), 0);
+}
+
 /* A file that has lost its end. */
 static void test_store_truncated(void **state)
 {
@@ -410,6 +431,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_store_refuses),
+		cmocka_unit_test(test_store_longer),
 		cmocka_unit_test(test_store_truncated),
 		cmocka_unit_test(test_store_locks),
 		cmocka_unit_test(test_store_says_what_it_is),
