@@ -245,6 +245,7 @@ static void cut(struct powercut *pc, const struct powercut_event *ev, size_t n, 
 static void cuts_before_flush(struct powercut *pc, const struct powercut_event *ev, size_t n,
 			      powercut_ok *ok, void *arg)
 {
+	pc->boundaries++;
 	cut(pc, ev, n, NOTHING, 0, ok, arg);
 	cut(pc, ev, n, EVERYTHING, 0, ok, arg);
 	cut(pc, ev, n, SLOT_ONLY, 0, ok, arg);
@@ -308,7 +309,8 @@ void powercut_start(struct powercut *pc, struct fsfix *fx)
 void powercut_stop(struct powercut *pc)
 {
 	set_tap(pc, false);
-	print_message("%" PRIu64 " images\n", pc->images);
+	print_message("tries: %" PRIu64 " boundaries, %" PRIu64 " images\n", pc->boundaries,
+		      pc->images);
 	for (size_t i = 0; i < pc->n_events; i++)
 		free(pc->events[i].buf);
 	free(pc->events);

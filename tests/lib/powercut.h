@@ -26,6 +26,7 @@ struct powercut {
 	char path[128]; /* the image after a cut */
 	int fd;
 	uint64_t images; /* how many were made */
+	uint64_t boundaries; /* flushes that the power went before */
 	uint64_t one_in; /* of so many, one image is also mounted for writing */
 };
 

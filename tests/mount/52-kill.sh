@@ -224,6 +224,7 @@ for ((round = 1; round <= ROUNDS; round++)); do
 	[ $((round % 2)) -ne 0 ] || [ -d "$M/.snapshots/round-$round" ] || fail "the snapshot of round $round is gone"
 	[ $((round % 4)) -ne 0 ] || [ ! -d "$M/.snapshots/round-$((round - 2))" ] || fail "a snapshot that was deleted is back"
 	[ -z "${PG_SERVER-}" ] || postgres_up
+	say "tries: 1 kills"
 done
 [ -z "${PG_SERVER-}" ] || pg pg_ctl -D "$M/pg/data" -s -w -m fast stop
 umount_pmfs "$M"
@@ -231,4 +232,3 @@ check_image "$IMAGE"
 for work in "${works[@]}"; do
 	say "$work: $(wc -l <"$T/acked/$work") acknowledged"
 done
-say "$ROUNDS kills"

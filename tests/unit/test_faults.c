@@ -288,14 +288,15 @@ static uint64_t one_fault(const char *name, uint64_t n, int err, bool forever)
 static void every_fault(const char *name, int err)
 {
 	const uint64_t hits = one_fault(name, 0, err, false);
-	uint64_t n = 1;
+	uint64_t n = 1, faults = hits;
 
 	for (; n <= hits; n++)
 		one_fault(name, n, err, false);
 	/* From one on all fail: fewer of these, they are much the same. */
-	for (n = 1; n <= hits; n += 1 + hits / 8)
+	for (n = 1; n <= hits; n += 1 + hits / 8, faults++)
 		one_fault(name, n, err, true);
 	print_message("%s: %llu places\n", name, (unsigned long long)hits);
+	print_message("tries: %llu faults\n", (unsigned long long)faults);
 }
 
 static void test_faults_flush(void **state)
@@ -353,6 +354,7 @@ static void test_faults_memory(void **state)
 			break;
 	}
 	print_message("memory: %llu places\n", (unsigned long long)last);
+	print_message("tries: %llu faults\n", (unsigned long long)n - 1);
 }
 
 static void drop(void *arg, enum log_level level, const char *text)

@@ -99,7 +99,7 @@ static void loop(const char *fault, int err, uint64_t step, uint64_t ops)
 	fault_reset();
 	while (run(&fx, fault, nth, err, ops))
 		nth += step;
-	print_message("%s: %" PRIu64 " runs\n", fault, (nth - 1) / step + 1);
+	print_message("%s:\ntries: %" PRIu64 " faults\n", fault, (nth - 1) / step);
 	assert_true(nth > 1);
 }
 
