@@ -32,7 +32,7 @@
 #define SMALL 100
 #define CLIENTS_MAX 64
 #define BUSY_MIB 256
-#define BUSY_SECONDS 5
+#define BUSY_SECONDS 3
 
 /* What the clients and their parent share. */
 struct shared {

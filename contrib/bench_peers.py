@@ -161,17 +161,16 @@ class Lab:
                                              "pmfs-bench", self.path("tmpfs"))
         return self.bases["tmpfs"]
 
-    def zeroed(self, path):
+    def zeroed(self, path, mib):
         """A file all of whose blocks are written, so that later writes change no extents of the file below."""
-        run("dd", "if=/dev/zero", f"of={path}", "bs=1M", f"count={self.params['image_mib']}", "conv=fsync",
-            "status=none")
+        run("dd", "if=/dev/zero", f"of={path}", "bs=1M", f"count={mib}", "conv=fsync", "status=none")
         return path
 
     def loop(self, fs, options, *mkfs):
         """A filesystem of the kernel in a file beside the pmfs image; its requests go to the file directly."""
         if fs not in self.bases:
             need("losetup", mkfs[0])
-            image = self.zeroed(self.path(fs + ".img"))
+            image = self.zeroed(self.path(fs + ".img"), self.params["image_mib"])
             run(*mkfs, image)
             direct = ["--direct-io=on"]
             try:
@@ -232,6 +231,13 @@ class Lab:
         """A second mount, whose tree stays small."""
         return self.make_pmfs(cls, "pmfs-1k")
 
+    def pmfs_features(self):
+        """What the daemon uses of the kernel and libfuse, by a mount that there is."""
+        for peer in self.peers.values():
+            if peer.kind == PMFS:
+                return json.loads(run("pmfs-ctl", "--json", "status", peer.dir))["data"]["features"]
+        return {}
+
     def make_tmpfs(self, _cls):
         return Peer("tmpfs", "ram", KERNEL, self.new_dir(self.tmpfs(), "tmpfs"))
 
@@ -290,7 +296,7 @@ class Lab:
             image = os.path.join(self.tmpfs(), "fuse2fs.img")
             run("truncate", "-s", f"{self.params['tmpfs_mib'] // 2}M", image)
         else:
-            image = self.zeroed(self.path("fuse2fs.img"))
+            image = self.zeroed(self.path("fuse2fs.img"), self.params["image_mib"] // 2)
         run("mkfs.ext4", "-q", "-F", image)
         child = self.daemon(directory, "fuse2fs", "-f", image, directory)
         return Peer("fuse2fs", cls, FUSE, directory, child)

@@ -52,12 +52,15 @@ def print_end(result):
 def conditions(result):
     """How it was measured, a sentence an item."""
     m = result["machine"]
+    used = m["pmfs_features"]
     sizes = result["params"]
     text = [
         f"{m['cpu']}, {m['cpus']} cores, {m['memory_mib']:,} MiB; Linux {m['kernel']}; {m['versions'].get('pmfs', '')}; "
+        f"io_uring {'in use' if used.get('io_uring') else 'not used'}, {used.get('threads', '?')} threads; "
         f"load before the run {m['load_before']:.1f}.",
         f"Size \"{result['size']}\": {result['rounds']} rounds; the peers of a row take turns inside each round, beginning "
-        "with another one each time. A figure is the median over the rounds, with the smallest and the largest; a ratio is "
+        f"with another one each time; one that has taken {sizes['seconds']} s sits out what is left after {sizes['least']} rounds. "
+        "A figure is the median over the rounds, with the smallest and the largest; a ratio is "
         "that of two medians, above 1 when pmfs is better.",
         f"Streams are {sizes['stream']} MiB, trees {sizes['files']:,} files in directories of 1,000; untar and rm "
         f"{sizes['tar']:,} files; git {sizes['git']:,}; snapshots of {sizes['tree']:,} files; clones of {sizes['clone']:,} MiB, "
@@ -133,13 +136,13 @@ def plot(row):
         v, y = figures["value"], i * BAR_HEIGHT
         at = {k: LABEL + PLOT * v[k] / top for k in ("median", "min", "max")}
         color = "var(--own)" if name.startswith("pmfs") else "var(--bar)"
-        ratio = f"  ×{number(row['ratios'][name])}" if name in row["ratios"] else ""
+        ratio = f"×{number(row['ratios'][name])}" if name in row["ratios"] else ""
         middle = y + BAR_HEIGHT / 2
         parts.append(
             f'<text x="{LABEL - 6}" y="{y + 14}" text-anchor="end">{html.escape(name)}</text>'
             f'<rect x="{LABEL}" y="{y + 3}" width="{max(1, at["median"] - LABEL):.1f}" height="{BAR_HEIGHT - 6}" fill="{color}"/>'
             f'<path d="M{at["min"]:.1f} {middle}H{at["max"]:.1f}" stroke="currentColor" stroke-width="1.2"/>'
-            f'<text x="{LABEL + PLOT + 8}" y="{y + 14}">{number(v["median"])}<tspan class="dim">{ratio}</tspan></text>')
+            f'<text x="{LABEL + PLOT + 8}" y="{y + 14}">{number(v["median"])}<tspan class="dim" dx="8">{ratio}</tspan></text>')
     height = BAR_HEIGHT * len(row["peers"])
     return (f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{html.escape(title(row), quote=True)}">'
             + "".join(parts) + "</svg>")
