@@ -249,7 +249,7 @@ long do_setacl(struct run *r)
 	const char *const which = r->f[F_VALUE] & 1 ? "system.posix_acl_default"
 						    : "system.posix_acl_access";
 	const unsigned bits = (unsigned)r->f[F_VALUE] >> 1;
-	const struct {
+	struct {
 		uint32_t version;
 		struct acl_entry entry[5];
 	} acl = {2,
@@ -258,8 +258,12 @@ long do_setacl(struct run *r)
 		  {0x04, bits >> 6 & 7, UINT32_MAX},
 		  {0x10, bits >> 9 & 7, UINT32_MAX},
 		  {0x20, bits >> 12 & 7, UINT32_MAX}}};
+	struct stat st;
 	char name[PATH_MAX];
 
+	/* Group execution would bring a setgid to light that a FUSE kernel has left (mode_of()). */
+	if (!fstatat(r->at, r->path, &st, 0) && S_ISREG(st.st_mode) && !(st.st_mode & S_IXGRP))
+		acl.entry[3].perm &= 6;
 	through_proc(r, name);
 	if (r->f[F_LEN] % 5 == 0)
 		return removexattr(name, which);
