@@ -30,8 +30,6 @@
 #define NODE_BYTES ((uint64_t)PTAB_NODE_PAGES * PAGE)
 #define NODE_WORK (64u << 10) /* sharing a node is as much work as sharing so many bytes */
 
-#define KEEP_SIZE 0x80000000u     /* beside FS_WRITE_*: do not move the end of the file */
-
 static const uint8_t zeros[16 * PAGE];
 
 static pgno_t page_of(uint64_t off)
@@ -119,19 +117,32 @@ static int move_out(struct txn *tx, struct inode *in, int64_t *delta)
 	return 0;
 }
 
-/* Bytes of zeros where there is a page; a hole stays one. */
-static int zero_part(struct txn *tx, struct inode *in, uint64_t off, uint64_t end)
+/* 1: there is a page that has been written; 0: a hole, or a page that is reserved. */
+static int is_written(struct store *st, struct inode *in, pgno_t at)
 {
 	struct read_section rs;
 	vpn_t vpn;
 	int rc;
 
+	read_enter(st, &rs);
+	rc = ptab_get(st, &in->data, at, &vpn);
+	if (!rc && vpn) {
+		rc = page_is_kept(st, vpn);
+		rc = rc < 0 ? rc : !rc;
+	}
+	read_leave(st, &rs);
+	return rc;
+}
+
+/* Bytes of zeros where there is a page; what reads as zeros stays as it is. */
+static int zero_part(struct txn *tx, struct inode *in, uint64_t off, uint64_t end)
+{
+	int rc;
+
 	if (off >= end)
 		return 0;
-	read_enter(tx->st, &rs);
-	rc = ptab_get(tx->st, &in->data, page_of(off), &vpn);
-	read_leave(tx->st, &rs);
-	if (rc || !vpn)
+	rc = is_written(tx->st, in, page_of(off));
+	if (rc <= 0)
 		return rc;
 	return ptab_write(tx, &in->data, NULL, page_of(off), off % PAGE, zeros, end - off, NULL);
 }
@@ -489,7 +500,7 @@ static void put_inline(struct inode *in, uint64_t off, const uint8_t *buf, size_
 static ssize_t write_step(struct fs *fs, struct inode *in, uint64_t off, const uint8_t *buf,
 			  size_t len, unsigned flags, enum frame_class cls)
 {
-	const bool into_inode = fits_inline(in, off + len) && !(flags & KEEP_SIZE);
+	const bool into_inode = fits_inline(in, off + len);
 	const bool kill = flags & FS_WRITE_KILL_PRIV;
 	uint64_t cost = into_inode ? 0 : ptab_cost(pages_touched(off, len)) + move_out_cost(in);
 	int64_t delta = 0;
@@ -513,8 +524,7 @@ static ssize_t write_step(struct fs *fs, struct inode *in, uint64_t off, const u
 			rc = put_bytes(&tx, in, off, buf, len, &done, &delta);
 	}
 	if (done) {
-		if (!(flags & KEEP_SIZE))
-			in->size = MAX(in->size, off + done);
+		in->size = MAX(in->size, off + done);
 		touch(in);
 	}
 	rc = finish(&tx, in, delta, rc);
@@ -690,11 +700,11 @@ static int space_for(struct fs *fs, struct inode *in, pgno_t first, pgno_t end)
 }
 
 /* All or -ENOSPC: n bytes of zeros at off. */
-static int write_zeros(struct fs *fs, struct inode *in, uint64_t off, uint64_t len, unsigned flags)
+static int write_zeros(struct fs *fs, struct inode *in, uint64_t off, uint64_t len)
 {
 	while (len) {
 		const ssize_t n = file_write(fs, in, off, NULL,
-					       MIN(len, (uint64_t)STEP_PAGES * PAGE), flags);
+					       MIN(len, (uint64_t)STEP_PAGES * PAGE), 0);
 
 		if (n < 0)
 			return (int)n;
@@ -783,27 +793,10 @@ static int reserve(struct fs *fs, struct inode *in, uint64_t off, uint64_t len, 
 	return keep || end <= in->size ? 0 : grow(fs, in, end);
 }
 
-static int zero_range(struct fs *fs, struct inode *in, uint64_t off, uint64_t len, bool keep)
-{
-	int rc;
-
-	if (is_inline(in) && off + len <= PMFS_INLINE_MAX) {
-		if (keep)
-			len = off < in->size ? MIN(len, in->size - off) : 0;
-		return write_zeros(fs, in, off, len, 0);
-	}
-	rc = file_trim(fs, in);
-	if (!rc)
-		rc = space_for(fs, in, page_of(off), DIV_ROUND_UP(off + len, PAGE));
-	if (!rc)
-		rc = write_zeros(fs, in, off, len, keep ? KEEP_SIZE : 0);
-	return rc;
-}
-
 static int punch_inline(struct fs *fs, struct inode *in, uint64_t off, uint64_t end)
 {
 	end = MIN(end, in->size);
-	return off < end ? write_zeros(fs, in, off, end - off, 0) : 0;
+	return off < end ? write_zeros(fs, in, off, end - off) : 0;
 }
 
 static int punch_hole(struct fs *fs, struct inode *in, uint64_t off, uint64_t len)
@@ -836,6 +829,55 @@ static int punch_hole(struct fs *fs, struct inode *in, uint64_t off, uint64_t le
 		rc = finish(&tx, in, -(int64_t)freed, rc ? rc : MIN(more, 0));
 	} while (!rc && more);
 	return rc;
+}
+
+/* Pages in [first, end) that have been written become holes; those that are reserved stay. */
+static int drop_written(struct fs *fs, struct inode *in, pgno_t first, pgno_t end)
+{
+	pgno_t at = first, stop;
+	int rc = 0;
+
+	while (!rc && at < end) {
+		rc = ptab_seek(fs->st, &in->data, at, true, &at);
+		if (rc || at >= end)
+			break;
+		for (stop = at; stop < end; stop++) {
+			rc = is_written(fs->st, in, stop);
+			if (rc <= 0)
+				break;
+		}
+		if (rc >= 0)
+			rc = stop > at ? punch_hole(fs, in, at * PAGE, (stop - at) * PAGE) : 0;
+		/* That one is a hole or reserved. */
+		at = stop + 1;
+	}
+	return rc;
+}
+
+/* As on ext4: the range is reserved, and nothing is written for it. */
+static int zero_range(struct fs *fs, struct inode *in, uint64_t off, uint64_t len, bool keep)
+{
+	const uint64_t end = off + len, first = MIN(end, ALIGN_UP(off, PAGE));
+	const uint64_t last = ALIGN_DOWN(end, PAGE);
+	int rc;
+
+	if (is_inline(in) && end <= PMFS_INLINE_MAX) {
+		if (keep)
+			len = off < in->size ? MIN(len, in->size - off) : 0;
+		return write_zeros(fs, in, off, len);
+	}
+	rc = file_trim(fs, in);
+	if (!rc)
+		rc = leave_inode(fs, in);
+	if (!rc)
+		rc = space_for(fs, in, page_of(off), DIV_ROUND_UP(end, PAGE));
+	if (!rc && off < first)
+		rc = punch_hole(fs, in, off, first - off);
+	if (!rc && first < last)
+		rc = drop_written(fs, in, page_of(first), page_of(last));
+	if (!rc && last >= first && last < end)
+		rc = punch_hole(fs, in, last, end - last);
+	return rc ? rc : reserve(fs, in, off, len, keep);
 }
 
 static int fallocate_locked(struct fs *fs, struct inode *in, int mode, uint64_t off, uint64_t len)

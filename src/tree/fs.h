@@ -222,7 +222,7 @@ struct fs_written {
 ssize_t fs_write_at(struct fs *fs, uint64_t id, uint64_t off, const void *buf, size_t len,
 		    unsigned flags, struct fs_written *how);
 /* mode: 0, FALLOC_FL_KEEP_SIZE, and PUNCH_HOLE or ZERO_RANGE with them as fallocate(2) allows.  A
- * reserved page is a page of zeros with a frame of its own. */
+ * reserved page reads as zeros, and a frame is set aside for it (page.h: P5); ZERO_RANGE reserves, too. */
 int fs_fallocate(struct fs *fs, uint64_t id, int mode, uint64_t off, uint64_t len);
 int fs_seek(struct fs *fs, uint64_t id, uint64_t off, bool data, uint64_t *out); /* -ENXIO */
 /*

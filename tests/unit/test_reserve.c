@@ -205,6 +205,61 @@ static void test_reserve_survives_stop_and_crash(void **state)
 	assert_int_equal(kept(fx), 0);
 }
 
+/*
+ * ZERO_RANGE reserves as well: holes, what has been written, and what was reserved before.  It does so
+ * on a full image, too, since what was written gives its frames back; and that holds over a snapshot.
+ */
+static void test_reserve_zero_range(void **state)
+{
+	struct fsfix *fx = *state;
+	const uint64_t id = fsfix_file(fx, fx->root, "f");
+	const uint64_t half = RESERVED / 2;
+	uint8_t page[PAGE], half_page[PAGE / 2] = {0};
+	struct fs_snapshot snap;
+	struct fs_attr attr;
+	uint64_t before;
+
+	/* Written, hole, written ..., and the last quarter reserved. */
+	for (uint64_t n = 0; n < half; n += 2)
+		write_page(fx, id, n, 0);
+	assert_int_equal(fs_fallocate(fx->fs, id, 0, (half + half / 2) * PAGE, half / 2 * PAGE), 0);
+	assert_int_equal(fs_fallocate(fx->fs, id, FALLOC_FL_ZERO_RANGE, PAGE / 2,
+				      RESERVED * PAGE - PAGE / 2), 0);
+	assert_true(kept(fx) >= RESERVED - 1);
+	assert_int_equal(fs_getattr(fx->fs, id, &attr), 0);
+	assert_int_equal(attr.size, RESERVED * PAGE);
+	assert_int_equal(attr.blocks, RESERVED * 8);
+	pattern(page, 0, 0);
+	fsfix_expect(fx, id, 0, page, PAGE / 2);
+	fsfix_expect(fx, id, PAGE / 2, half_page, PAGE / 2);
+	for (uint64_t n = 1; n < RESERVED; n++)
+		expect_zeros(fx, id, n);
+
+	fill(fx, "rest");
+	for (uint64_t n = 1; n < RESERVED; n++)
+		write_page(fx, id, n, 1);
+	assert_int_equal(kept(fx), 0);
+	assert_int_equal(fs_fallocate(fx->fs, id, FALLOC_FL_ZERO_RANGE, PAGE, half * PAGE), 0);
+	before = kept(fx);
+	assert_true(before >= half);
+	/* Once more, and a part of one page: nothing is given up for that. */
+	assert_int_equal(fs_fallocate(fx->fs, id, FALLOC_FL_ZERO_RANGE, PAGE + 5, 3 * PAGE), 0);
+	assert_int_equal(fs_fallocate(fx->fs, id, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				      PAGE + 5, 100), 0);
+	assert_int_equal(kept(fx), before);
+	expect_page(fx, id, half + 1, 1);
+	assert_int_equal(fs_unlink(fx->fs, fx->root, "rest", 4), 0);
+	fsfix_reopen(fx);
+	assert_int_equal(fsfix_find(fx, fx->root, "f"), id);
+	assert_true(kept(fx) >= half);
+	assert_int_equal(fs_snap_create(fx->fs, "s", "", &snap), 0);
+	fill(fx, "again");
+	for (uint64_t n = half; n >= 1; n--)
+		write_page(fx, id, n, 2);
+	for (uint64_t n = 1; n < RESERVED; n++)
+		expect_page(fx, id, n, n <= half ? 2 : 1);
+}
+
 /* Small writes, each of them durable: a page is written again and again. */
 static void test_reserve_small_writes(void **state)
 {
@@ -346,6 +401,7 @@ int main(void)
 		IN(test_reserve_holds_over_a_snapshot),
 		IN(test_reserve_holds_over_a_snapshot_in_the_middle),
 		IN(test_reserve_survives_stop_and_crash),
+		IN(test_reserve_zero_range),
 		IN(test_reserve_small_writes),
 		IN(test_reserve_many_files_over_a_snapshot),
 		IN(test_reserve_is_given_back),
