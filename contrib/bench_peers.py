@@ -6,10 +6,12 @@ so a flush has to reach the same disk for all of them).  A Peer is one filesyste
 directory to work in.  All daemons run in the foreground as children, so they can be pinned and ended.
 """
 import contextlib
+import ctypes
 import glob
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -17,6 +19,9 @@ import time
 PMFS, KERNEL, FUSE = "pmfs", "kernel", "fuse"
 MOUNT_SECONDS = 60
 ALL_CPUS = os.sched_getaffinity(0)
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+CLONE_NEWNS, MS_REC, MS_PRIVATE, PR_SET_PDEATHSIG = 0x20000, 1 << 14, 1 << 18, 1
 
 
 class Missing(Exception):
@@ -42,6 +47,16 @@ def need(*programs):
     for program in programs:
         if not shutil.which(program):
             raise Missing(f"there is no {program}")
+
+
+def own_mounts():
+    """From here on nobody else sees what this process mounts, and it goes away with the last one that does."""
+    if LIBC.unshare(CLONE_NEWNS) or LIBC.mount(b"none", b"/", None, ctypes.c_ulong(MS_REC | MS_PRIVATE), None):
+        raise RuntimeError(f"can't have mounts of its own: {os.strerror(ctypes.get_errno())}")
+
+
+def end_with_parent():
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def set_affinity(pid, cpus):
@@ -172,25 +187,27 @@ class Lab:
             need("losetup", mkfs[0])
             image = self.zeroed(self.path(fs + ".img"), self.params["image_mib"])
             run(*mkfs, image)
-            direct = ["--direct-io=on"]
             try:
-                device = run("losetup", "--find", "--show", *direct, image).strip()
+                device = run("losetup", "--find", "--show", "--direct-io=on", image).strip()
             except RuntimeError:
                 device = run("losetup", "--find", "--show", image).strip()
-            self.stack.callback(lambda: run("losetup", "--detach", device))
-            with open(f"/sys/block/{os.path.basename(device)}/loop/dio", encoding="ascii") as dio:
-                if dio.read().strip() != "1":
-                    self.notes.append(f"{fs}: the loop device could not use direct I/O")
-            self.bases[fs] = self.mount("-t", fs, "-o", options, device, self.path(fs))
+            try:
+                with open(f"/sys/block/{os.path.basename(device)}/loop/dio", encoding="ascii") as dio:
+                    if dio.read().strip() != "1":
+                        self.notes.append(f"{fs}: the loop device could not use direct I/O.")
+                self.bases[fs] = self.mount("-t", fs, "-o", options, device, self.path(fs))
+            finally:
+                # While it is mounted this only says that it shall go with the mount.
+                run("losetup", "--detach", device)
         return self.bases[fs]
 
-    def daemon(self, directory, *args, env=None):
+    def daemon(self, directory, *args):
         """Starts a FUSE daemon in the foreground and waits until it has mounted."""
         os.makedirs(directory, exist_ok=True)
         log = open(directory + ".log", "wb")
         try:
             child = subprocess.Popen([str(a) for a in args], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                     env=env, start_new_session=True)
+                                     start_new_session=True, preexec_fn=end_with_parent)
         except FileNotFoundError:
             raise Missing(f"there is no {args[0]}") from None
         finally:
