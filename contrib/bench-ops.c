@@ -5,7 +5,7 @@
  *   bench-ops OP DIR COUNT [CLIENTS]        prints: OP UNITS SECONDS [NAME=VALUE...]
  *
  * UNITS are MiB for streams, operations for the rest.  Preparation is not timed.  What one OP leaves
- * below DIR the next may use (write before read, create before stat, open and unlink).  Several
+ * below DIR the next may use (write before read, create before stat and open-read).  Several
  * CLIENTS are as many processes, each with a directory of its own (DIR/c0, DIR/c1, ...), that begin
  * together; UNITS are those of all, SECONDS go from the first start to the last end.
  */
@@ -283,26 +283,6 @@ static void clone_file(void)
 	close(to);
 }
 
-static void map_write(void)
-{
-	int fd = open_in("map", O_CREAT | O_TRUNC | O_RDWR);
-	const size_t len = (size_t)count * PAGE;
-	char *map;
-
-	check(!ftruncate(fd, (off_t)len), "ftruncate");
-	map = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	check(map != MAP_FAILED, "mmap");
-	fill(buffer, PAGE);
-	start();
-	for (size_t at = 0; at < len; at += PAGE) {
-		memcpy(buffer, &at, sizeof(at));
-		memcpy(map + at, buffer, PAGE);
-	}
-	check(!msync(map, len, MS_SYNC), "msync");
-	munmap(map, len);
-	close(fd);
-}
-
 static void make_dirs(void)
 {
 	char path[4096];
@@ -359,13 +339,6 @@ static void open_read(void)
 	open_read_all();
 	start();
 	open_read_all();
-}
-
-static void unlink_files(void)
-{
-	start();
-	for (long i = 0; i < count; i++)
-		check(!unlink(file_path(i)), "unlink");
 }
 
 static void fsync_4k(void)
@@ -476,7 +449,6 @@ static const struct op {
 	{ "random-read-warm", random_read_warm },
 	{ "random-read-cold", random_read_cold },
 	{ "map-read", map_read },
-	{ "map-write", map_write },
 	{ "random-write", random_write },
 	{ "page-write", page_write },
 	{ "fragment", fragment },
@@ -485,7 +457,6 @@ static const struct op {
 	{ "create-empty", create_empty },
 	{ "stat", stat_files },
 	{ "open-read", open_read },
-	{ "unlink", unlink_files },
 	{ "fsync-4k", fsync_4k },
 	{ "fsync-busy", fsync_busy },
 };

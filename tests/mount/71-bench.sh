@@ -7,6 +7,7 @@
 need python3 jq git tar
 [ "$(id -u)" -eq 0 ] || skip "the benchmark needs root"
 [ -n "$PMFS_BUILD" ] || skip "there is no build directory to give to the benchmark"
+unshare --mount true 2>/dev/null || skip "nobody here can have mounts of their own"
 command -v "${CC:-cc}" >/dev/null || skip "there is no C compiler"
 [ -w /proc/sys/vm/drop_caches ] || skip "caches can't be dropped here"
 python3 -c 'import sqlite3, sys; sys.exit(sys.version_info < (3, 10))' || skip "python3 is too old or has no sqlite3"
