@@ -23,7 +23,19 @@
 #define WAKE_SIGNAL   SIGUSR1
 #define WAKE_AGAIN_MS 1
 
-enum { OPCODE_FORGET = 2, OPCODE_BATCH_FORGET = 42 };
+/*
+ * The device wakes the thread that has waited longest, so with many of them each request is for
+ * another one, whose caches are cold, and on a busy machine for one that has to wait for its turn.
+ * So a few are all there is as long as they get on: loop_run() looks now and then while no thread
+ * reads, and adds one when all are stuck, or when they have been busy for a while.  Who was not
+ * needed for some requests stands aside again.
+ */
+#define READERS	     2
+#define LOOK_MS	     1
+#define STUCK_LOOKS  1u	  /* without a request begun */
+#define BUSY_LOOKS   20u  /* in a row at which nobody read */
+#define QUIET_LOOKS  100u /* in a row since somebody was last missing */
+#define UNNEEDED_MAX 16u
 
 struct in_header { /* struct fuse_in_header of the protocol */
 	uint32_t len, opcode;
@@ -39,6 +51,8 @@ struct worker {
 	char *buf;
 	_Atomic uint64_t idles; /* how often it has had nothing in hand */
 	_Atomic bool reading;	/* and waits for more, or is about to */
+	unsigned unneeded; /* requests in a row after which there were readers enough; its own */
+	bool parked;	   /* guarded by the loop's lock */
 };
 
 struct loop {
@@ -48,14 +62,18 @@ struct loop {
 	void *arg;
 
 	struct mutex lock;	/* LOCK_LEAF */
-	struct cond changed;	/* `ending` was set, or `live` has become 0 */
+	struct cond changed;	/* `ending` or `missing` was set, or `live` has become 0 */
 	struct cond idled;	/* for watchers: `idles` of a worker */
+	struct cond unparked;	/* `unpark` was set, or `ending` */
 	struct worker *workers; /* guarded by lock; they stay until the end */
+	unsigned parked, unpark; /* guarded by lock; threads aside; of these, that may go on */
 	unsigned count,
 		live;	     /* guarded by lock; of the threads, and of those that have not ended */
 	int error;	     /* guarded by lock */
 	_Atomic bool ending; /* set under lock */
 	_Atomic int idle;    /* threads that read, or are about to */
+	_Atomic bool missing;  /* there was none for a moment */
+	_Atomic bool looking;  /* loop_run() is awake and will see that; set under lock */
 	_Atomic unsigned watchers; /* loop_quiesce() waits for `idled`; set under lock */
 };
 
@@ -84,6 +102,7 @@ int loop_new(struct loop **out, struct fuse_session *se, unsigned max_threads,
 	mutex_init(&lp->lock, LOCK_LEAF);
 	cond_init(&lp->changed);
 	cond_init(&lp->idled);
+	cond_init(&lp->unparked);
 	*out = lp;
 	return 0;
 }
@@ -93,6 +112,7 @@ void loop_free(struct loop *lp)
 	if (!lp)
 		return;
 	cond_destroy(&lp->changed);
+	cond_destroy(&lp->unparked);
 	cond_destroy(&lp->idled);
 	mutex_destroy(&lp->lock);
 	free(lp);
@@ -105,6 +125,7 @@ static void loop_end(struct loop *lp, int err)
 		lp->error = err;
 	atomic_store(&lp->ending, true);
 	cond_broadcast(&lp->changed);
+	cond_broadcast(&lp->unparked);
 	mutex_unlock(&lp->lock);
 	fuse_session_exit(lp->se);
 }
@@ -155,18 +176,92 @@ fail:
 	return rc;
 }
 
-/* Called when the last thread that was reading has got a request. */
-static void loop_grow(struct loop *lp)
+/* The last thread that was reading has got a request. */
+static void loop_miss(struct loop *lp)
+{
+	/* In this order; loop_look_locked() has it the other way round. */
+	atomic_store(&lp->missing, true);
+	if (atomic_load(&lp->looking))
+		return;
+	mutex_lock(&lp->lock);
+	cond_signal(&lp->changed);
+	mutex_unlock(&lp->lock);
+}
+
+static void loop_grow_locked(struct loop *lp)
 {
 	int rc = 0;
 
-	mutex_lock(&lp->lock);
-	if (!atomic_load(&lp->ending) && lp->count < lp->max_threads)
+	if (lp->unpark < lp->parked) {
+		atomic_fetch_add(&lp->idle, 1); /* for the one that goes on */
+		lp->unpark++;
+		cond_signal(&lp->unparked);
+	} else if (lp->count < lp->max_threads) {
 		rc = worker_start_locked(lp);
-	mutex_unlock(&lp->lock);
+	}
 	if (rc)
 		log_limited(LOG_LEVEL_WARN, "loop-grow", "no thread for more requests: %s",
 			    strerror(-rc));
+}
+
+/* Look after readers until the end.  Locks: held, but while it waits. */
+static void loop_look_locked(struct loop *lp)
+{
+	uint64_t begun = 0, before;
+	unsigned stuck = 0, busy = 0, quiet = 0;
+
+	atomic_store(&lp->looking, true);
+	while (!atomic_load(&lp->ending)) {
+		if (quiet >= QUIET_LOOKS) {
+			atomic_store(&lp->looking, false);
+			while (!atomic_load(&lp->missing) && !atomic_load(&lp->ending))
+				cond_wait(&lp->changed, &lp->lock);
+			atomic_store(&lp->looking, true);
+		}
+		cond_timedwait_ms(&lp->changed, &lp->lock, LOOK_MS);
+		quiet = atomic_exchange(&lp->missing, false) ? 0 : quiet + 1;
+		before = begun;
+		begun = 0;
+		for (const struct worker *w = lp->workers; w; w = w->next)
+			begun += atomic_load(&w->idles);
+		if (atomic_load(&lp->idle) > 0) {
+			stuck = busy = 0;
+			continue;
+		}
+		quiet = 0;
+		stuck = begun == before ? stuck + 1 : 0;
+		if (stuck < STUCK_LOOKS && ++busy < BUSY_LOOKS)
+			continue;
+		loop_grow_locked(lp);
+		stuck = busy = 0;
+	}
+}
+
+/* Stand aside until there are too few readers again. */
+static void worker_park(struct worker *w)
+{
+	struct loop *lp = w->loop;
+	int idle = atomic_load(&lp->idle);
+
+	w->unneeded = 0;
+	mutex_lock(&lp->lock);
+	/* In one step: who takes `idle` to 0 looks after a reader, and that must not be us. */
+	do {
+		if (atomic_load(&lp->ending) || idle <= READERS) {
+			mutex_unlock(&lp->lock);
+			return;
+		}
+	} while (!atomic_compare_exchange_weak(&lp->idle, &idle, idle - 1));
+	w->parked = true;
+	lp->parked++;
+	cond_broadcast(&lp->idled);
+	while (!lp->unpark && !atomic_load(&lp->ending))
+		cond_wait(&lp->unparked, &lp->lock);
+	if (lp->unpark)
+		lp->unpark--;
+	lp->parked--;
+	w->parked = false;
+	mutex_unlock(&lp->lock);
 }
 
 /* One request into the buffer: its length; 0: the end; negative errno. */
@@ -195,19 +290,15 @@ static void worker_handle(struct worker *w, size_t len)
 {
 	struct loop *lp = w->loop;
 	struct fuse_buf buf = {.size = len, .mem = w->buf};
-	struct in_header head;
-	bool counts;
 
-	memcpy(&head, w->buf, sizeof(head));
-	/* A burst of these is no reason for another thread. */
-	counts = head.opcode != OPCODE_FORGET && head.opcode != OPCODE_BATCH_FORGET;
-	if (counts && atomic_fetch_sub(&lp->idle, 1) == 1)
-		loop_grow(lp);
+	if (atomic_fetch_sub(&lp->idle, 1) == 1)
+		loop_miss(lp);
 	if (lp->before)
 		lp->before(lp->arg, w->buf, len);
 	fuse_session_process_buf(lp->se, &buf);
-	if (counts)
-		atomic_fetch_add(&lp->idle, 1);
+	w->unneeded = atomic_fetch_add(&lp->idle, 1) >= READERS ? w->unneeded + 1 : 0;
+	if (w->unneeded >= UNNEEDED_MAX)
+		worker_park(w);
 }
 
 static void tell_watchers(struct loop *lp)
@@ -263,17 +354,17 @@ static void *worker_main(void *arg)
 int loop_run(struct loop *lp)
 {
 	struct worker *w;
-	int rc;
+	int rc = 0;
 
 	mutex_lock(&lp->lock);
-	rc = worker_start_locked(lp);
-	if (rc) {
+	while (!rc && lp->count < READERS && lp->count < lp->max_threads)
+		rc = worker_start_locked(lp);
+	/* One is enough to begin with. */
+	if (rc && !lp->count) {
 		mutex_unlock(&lp->lock);
 		return rc;
 	}
-	while (!atomic_load(&lp->ending))
-		cond_wait(&lp->changed, &lp->lock);
-	/* No thread is added any more: loop_grow() looks at `ending` under the lock. */
+	loop_look_locked(lp);
 	while (lp->live) {
 		for (w = lp->workers; w; w = w->next)
 			if (atomic_load(&w->reading))
@@ -324,7 +415,7 @@ int loop_quiesce(struct loop *lp)
 	while (lp->count) {
 		left = 0;
 		for (unsigned i = 0; i < n; i++) {
-			if (atomic_load(&seen[i].w->idles) > seen[i].idles)
+			if (seen[i].w->parked || atomic_load(&seen[i].w->idles) > seen[i].idles)
 				continue;
 			left++;
 			if (atomic_load(&seen[i].w->reading))

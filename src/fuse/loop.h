@@ -6,8 +6,9 @@
  * woken up at any time, and loop_quiesce() can tell when all that had been read from the device at
  * some moment has been handled.
  *
- * There are always as many threads as are busy, plus one that reads, up to a limit.  Handlers may
- * block.
+ * Two threads serve a client or two; more are added, up to a limit, when they do not get on within
+ * a millisecond, so handlers may block, or when they are busy all the time.  The fewer wait for
+ * requests, the warmer is the one that gets the next.
  *
  * Lock rank: LOCK_LEAF.
  */
