@@ -208,14 +208,12 @@ void notify_inval(struct notify *nt, fuse_ino_t ino, off_t off, off_t len);
  */
 void notify_moved_write(struct notify *nt, fuse_req_t req, fuse_ino_t ino, off_t off, size_t len,
 			size_t written, uint64_t from);
-/* Answers the request. */
-typedef void notify_then(struct front *fr, fuse_req_t req, fuse_ino_t ino, uint64_t arg);
 /*
- * Makes the kernel hand over what it has of the contents of `ino` and not written yet, and forget all
- * of them; then calls `then` in another thread.  The caller must not touch the request again.
+ * After fs_set_flags_cached(): makes the kernel hand over what it has of `ino` and not written yet, and
+ * then calls fs_flags_settled().  No request waits for that: with rings, one that is not answered keeps
+ * a place that the WRITEs may need.  For struct front.notify.
  */
-void notify_inval_then(struct notify *nt, fuse_req_t req, fuse_ino_t ino, notify_then *then,
-			uint64_t arg);
+void notify_settle(struct notify *nt, fuse_ino_t ino);
 /*
  * A request, no WRITE, changed contents from the start on: makes the kernel forget them all and then
  * answers it with success, so that its caller finds no old page.  For struct front.moved.

@@ -23,8 +23,7 @@ struct note {
 	/* With a request: a WRITE of len bytes at off, which is answered in the course of it... */
 	fuse_req_t req;
 	bool whole; /* ...or one of another kind, when all of the file has been forgotten */
-	notify_then *then; /* what answers that; NULL: success */
-	uint64_t arg;	   /* for it */
+	bool settle; /* notify_settle() */
 	size_t written;
 	uint64_t from;
 	bool awaited; /* notify_wait() waits for it */
@@ -63,13 +62,21 @@ static void reply(const struct notify *nt, const struct note *n)
 	/* The rings are being taken down, and the request with them. */
 	const bool gone = atomic_load(&nt->fr->uring_wanted) && fuse_session_exited(nt->se);
 
-	if (!gone && n->then)
-		n->then(nt->fr, n->req, n->ino, n->arg);
-	else if (!gone && n->whole)
+	if (!gone && n->whole)
 		fuse_reply_err(n->req, 0);
 	else if (!gone)
 		fuse_reply_write(n->req, n->written);
 	atomic_fetch_add(&nt->fr->handed_over, 1);
+}
+
+static void settle(const struct notify *nt, const struct note *n)
+{
+	struct front *fr = nt->fr;
+
+	/* There the kernel keeps times of its own; when it can't be asked for them, they are lost. */
+	if (atomic_load(&fr->writeback))
+		front_flush(fr);
+	fs_flags_settled(fr->fs, node_of(fr, n->ino));
 }
 
 static bool add(struct notify *nt, const struct note *what);
@@ -82,6 +89,8 @@ static void note_send(const struct notify *nt, const struct note *n)
 
 	if (!n->req) {
 		inval(nt, n->ino, n->off, n->len);
+		if (n->settle)
+			settle(nt, n);
 		return;
 	}
 	if (n->whole) {
@@ -240,13 +249,12 @@ void notify_inval_reply(struct notify *nt, fuse_req_t req, fuse_ino_t ino)
 		reply(nt, &n);
 }
 
-void notify_inval_then(struct notify *nt, fuse_req_t req, fuse_ino_t ino, notify_then *then,
-			uint64_t arg)
+void notify_settle(struct notify *nt, fuse_ino_t ino)
 {
-	const struct note n = {.ino = ino, .req = req, .whole = true, .then = then, .arg = arg};
+	const struct note n = {.ino = ino, .settle = true};
 
 	if (!add(nt, &n))
-		reply(nt, &n);
+		fs_flags_settled(nt->fr->fs, node_of(nt->fr, ino));
 }
 
 /* Locks: nt->lock held. */

@@ -316,23 +316,10 @@ static void get_flags(fuse_req_t req, uint64_t id, bool x, size_t out_size)
 	fuse_reply_ioctl(req, 0, &out, out_size);
 }
 
-static void apply_flags(struct front *fr, fuse_req_t req, fuse_ino_t ino, uint64_t flags)
-{
-	int rc;
-
-	/* The kernel keeps times of its own there.  When it can't be asked for them, they are lost. */
-	if ((flags & PMFS_INODE_IMMUTABLE) && atomic_load(&fr->writeback))
-		front_flush(fr);
-	rc = fs_set_flags(fr->fs, node_of(fr, ino), PMFS_INODE_USER, (uint32_t)flags);
-	if (rc)
-		request_fail(req, OP_IOCTL, rc);
-	else
-		fuse_reply_ioctl(req, 0, NULL, 0);
-}
-
 static void set_flags(fuse_req_t req, fuse_ino_t ino, bool x, const void *in, size_t in_size)
 {
 	struct front *fr = front_of(req);
+	const uint64_t id = node_of(fr, ino);
 	struct fsxattr fsx = {0};
 	uint32_t from, flags;
 	int rc = 0;
@@ -349,13 +336,18 @@ static void set_flags(fuse_req_t req, fuse_ino_t ino, bool x, const void *in, si
 	}
 	if (!rc)
 		rc = flags_from(from, x, &flags);
+	if (!rc && (flags & PMFS_INODE_IMMUTABLE)) {
+		/* What has been written before must not be refused when the kernel gets round to it. */
+		rc = fs_set_flags_cached(fr->fs, id, PMFS_INODE_USER, flags);
+		if (!rc)
+			notify_settle(fr->notify, ino);
+	} else if (!rc) {
+		rc = fs_set_flags(fr->fs, id, PMFS_INODE_USER, flags);
+	}
 	if (rc)
 		request_fail(req, OP_IOCTL, rc);
-	else if (flags & PMFS_INODE_IMMUTABLE)
-		/* What has been written before must not be refused when the kernel gets round to it. */
-		notify_inval_then(fr->moved, req, ino, apply_flags, flags);
 	else
-		apply_flags(fr, req, ino, flags);
+		fuse_reply_ioctl(req, 0, NULL, 0);
 }
 
 static void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg,

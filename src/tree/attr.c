@@ -116,11 +116,12 @@ static bool time_valid(const struct timespec *ts)
 static int setattr_check(const struct inode *in, unsigned mask, const struct fs_setattr *set)
 {
 	const unsigned now_bits = FS_SET_ATIME_NOW | FS_SET_MTIME_NOW;
+	const bool late = in->settling && !(mask & ~(unsigned)(FS_SET_MTIME | FS_SET_CTIME));
 
 	if (!in->mode)
 		return -ESTALE;
 	/* "Now" is what anybody who may write can have. */
-	if (inode_changeable(in, (mask & now_bits) && !(mask & ~(now_bits | FS_SET_CTIME))))
+	if (!late && inode_changeable(in, (mask & now_bits) && !(mask & ~(now_bits | FS_SET_CTIME))))
 		return -EPERM;
 	if ((mask & FS_SET_SIZE) && !S_ISREG(in->mode))
 		return S_ISDIR(in->mode) ? -EISDIR : -EINVAL;
@@ -254,7 +255,7 @@ static int set_flags_locked(struct fs *fs, struct inode *in, uint32_t mask, uint
 	return rc;
 }
 
-int fs_set_flags(struct fs *fs, uint64_t id, uint32_t mask, uint32_t flags)
+static int set_flags(struct fs *fs, uint64_t id, uint32_t mask, uint32_t flags, bool cached)
 {
 	struct inode *in;
 	int rc;
@@ -266,7 +267,33 @@ int fs_set_flags(struct fs *fs, uint64_t id, uint32_t mask, uint32_t flags)
 		return rc;
 	rw_wrlock(&in->lock);
 	rc = set_flags_locked(fs, in, mask, flags);
+	if (!rc && cached)
+		in->settling++;
 	rw_unlock(&in->lock);
 	inode_put(fs, in);
 	return rc;
+}
+
+int fs_set_flags(struct fs *fs, uint64_t id, uint32_t mask, uint32_t flags)
+{
+	return set_flags(fs, id, mask, flags, false);
+}
+
+int fs_set_flags_cached(struct fs *fs, uint64_t id, uint32_t mask, uint32_t flags)
+{
+	return set_flags(fs, id, mask, flags, true);
+}
+
+void fs_flags_settled(struct fs *fs, uint64_t id)
+{
+	struct inode *in;
+
+	/* One that nobody knows any more has nothing that could arrive. */
+	if (inode_get(fs, id, &in))
+		return;
+	rw_wrlock(&in->lock);
+	if (in->settling)
+		in->settling--;
+	rw_unlock(&in->lock);
+	inode_put(fs, in);
 }

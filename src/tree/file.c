@@ -614,7 +614,9 @@ ssize_t fs_write_at(struct fs *fs, uint64_t id, uint64_t off, const void *buf, s
 	rw_wrlock(&in->lock);
 	n = check_regular(in);
 	if (!n)
-		n = inode_changeable(in, off >= in->size || (flags & FS_WRITE_CACHED));
+		n = in->settling && (flags & FS_WRITE_CACHED)
+			    ? 0
+			    : inode_changeable(in, off >= in->size || (flags & FS_WRITE_CACHED));
 	if (!n && len && off >= PMFS_MAX_FILE_SIZE)
 		n = -EFBIG;
 	if (!n && len)

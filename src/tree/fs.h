@@ -166,6 +166,13 @@ int fs_setattr(struct fs *fs, uint64_t id, unsigned mask, const struct fs_setatt
  * -EPERM from all calls that would; -EINVAL: other flags; -EOPNOTSUPP: neither file nor directory.
  */
 int fs_set_flags(struct fs *fs, uint64_t id, uint32_t mask, uint32_t flags);
+/*
+ * The same, for who has a cache in front of it: what was written before can still arrive, writes with
+ * FS_WRITE_CACHED and the time of the last one, until fs_flags_settled().  That must follow each
+ * call that has succeeded.
+ */
+int fs_set_flags_cached(struct fs *fs, uint64_t id, uint32_t mask, uint32_t flags);
+void fs_flags_settled(struct fs *fs, uint64_t id);
 
 /*
  * user., trusted., security. names and the two of access control lists (acl.h), which change the

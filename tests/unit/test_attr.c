@@ -271,6 +271,31 @@ static void test_attr_flags(void **state)
 	assert_int_equal(fs_unlink(fx->fs, d, "f", 1), 0);
 }
 
+/* What a cache had before the flag was set can still come, and only that. */
+static void test_attr_flags_settle(void **state)
+{
+	struct fsfix *fx = *state;
+	const uint64_t f = fsfix_file(fx, fx->root, "f");
+	const struct fs_setattr set = {.mode = 0600, .mtime = {1000, 5}, .ctime = {1000, 5}};
+	const unsigned times = FS_SET_MTIME | FS_SET_CTIME;
+	const uint32_t immutable = PMFS_INODE_IMMUTABLE;
+
+	assert_int_equal(fs_set_flags_cached(fx->fs, f, immutable, immutable), 0);
+	assert_int_equal(fs_set_flags_cached(fx->fs, f, immutable, immutable), 0);
+	fs_flags_settled(fx->fs, f);
+	assert_int_equal(fs_write(fx->fs, f, 0, "late", 4, FS_WRITE_CACHED), 4);
+	assert_int_equal(fs_setattr(fx->fs, f, times, &set, NULL), 0);
+	assert_int_equal(get(fx, f).mtime.tv_sec, 1000);
+	assert_int_equal(fs_write(fx->fs, f, 0, "x", 1, 0), -EPERM);
+	assert_int_equal(fs_setattr(fx->fs, f, times | FS_SET_MODE, &set, NULL), -EPERM);
+	assert_int_equal(fs_unlink(fx->fs, fx->root, "f", 1), -EPERM);
+	fs_flags_settled(fx->fs, f);
+	assert_int_equal(fs_write(fx->fs, f, 0, "x", 1, FS_WRITE_CACHED), -EPERM);
+	assert_int_equal(fs_setattr(fx->fs, f, times, &set, NULL), -EPERM);
+	fsfix_expect(fx, f, 0, "late", 4);
+	assert_int_equal(fs_set_flags(fx->fs, f, immutable, 0), 0);
+}
+
 /* nodump and noatime go to all that is made in a directory, and on from there; the others do not. */
 static void test_attr_flags_are_inherited(void **state)
 {
@@ -310,6 +335,7 @@ int main(void)
 		IN(test_attr_chown_kills_privileges_when_asked),
 		IN(test_attr_refusals),
 		IN(test_attr_flags),
+		IN(test_attr_flags_settle),
 		IN(test_attr_flags_are_inherited),
 	};
 #undef IN
