@@ -50,32 +50,18 @@ def print_end(result):
 
 
 def conditions(result):
-    """How it was measured, a sentence an item."""
+    """What was special about this run, a sentence an item."""
     m = result["machine"]
     used = m["pmfs_features"]
     sizes = result["params"]
     text = [
         f"{m['cpu']}, {m['cpus']} cores, {m['memory_mib']:,} MiB; Linux {m['kernel']}; {m['versions'].get('pmfs', '')}; "
-        f"io_uring {'in use' if used.get('io_uring') else 'not used'}, {used.get('threads', '?')} threads; "
-        f"load before the run {m['load_before']:.1f}.",
-        f"Size \"{result['size']}\": {result['rounds']} rounds; the peers of a row take turns inside each round, beginning "
-        f"with another one each time; one that has taken {sizes['seconds']} s sits out what is left after {sizes['least']} rounds. "
-        "A figure is the median over the rounds, with the smallest and the largest; a ratio is "
-        "that of two medians, above 1 when pmfs is better.",
-        f"Streams are {sizes['stream']} MiB, trees {sizes['files']:,} files in directories of 1,000; untar and rm "
-        f"{sizes['tar']:,} files; git {sizes['git']:,}; snapshots of {sizes['tree']:,} files; clones of {sizes['clone']:,} MiB, "
-        "the fragmented one with every eighth page written again after it had been cloned.",
-        "RAM: pmfs ram, tmpfs, and the FUSE peers over tmpfs (fuse2fs on an ext4 image in tmpfs). "
-        f"Image: pmfs on a sparse file of the host's filesystem ({m['host_filesystem']}); ext4, xfs and btrfs on loop devices "
-        "with direct I/O over files beside it whose blocks were all written before, so a flush reaches the same disk for "
-        "all and theirs changes no extents of the host's; \"host\" is the host's filesystem itself; bindfs, fuse-overlayfs and "
-        "unionfs over the ext4 one, fuse2fs on a file as the loop devices'. Everything has its default options, "
-        "but no online discard on loop devices.",
-        "Before each measurement the peer is synced. \"Cold\" is POSIX_FADV_DONTNEED for contents and drop_caches for names: "
-        "what a FUSE peer is mounted on may still be cached below it. \"One core\": client and daemon are pinned to one.",
-        "Snapshots: \"daemon us\" is the round trip on the control channel less that of a ping. Duplicates come in runs of 1 to 512 "
-        "pages in 16 files; duperemove compares parts of extents, too, in blocks of 128 KiB, its default (xfs-4k: of 4 KiB), and "
-        "the share that it found is counted from the extents of the files before and after.",
+        f"io_uring {'in use' if used.get('io_uring') else 'not used'}; host filesystem {m['host_filesystem']}; load before "
+        f"the run {m['load_before']:.1f}.",
+        f"Size \"{result['size']}\": {result['rounds']} rounds; a peer that has taken {sizes['seconds']} s for a row sits out what "
+        f"is left after {sizes['least']}. Streams are {sizes['stream']} MiB, trees {sizes['files']:,} files, untar and rm "
+        f"{sizes['tar']:,}, git {sizes['git']:,}, snapshots {sizes['tree']:,}; clones {sizes['clone']:,} MiB; dedup "
+        f"{sizes['dedup']:,} MiB. It took {result['seconds']} s.",
     ]
     if result["option"]:
         text.append(f"Mount options of pmfs: {result['option']}.")
@@ -84,6 +70,24 @@ def conditions(result):
     text += result["notes"]
     text += [f"Without {name}: {why}." for name, why in result["missing"].items()]
     return text
+
+
+METHOD = (
+    "The peers of a row take turns inside each round, beginning with another one each time. A figure is the median over the "
+    "rounds, with the smallest and the largest; a ratio is that of two medians, above 1 when pmfs is better.",
+    "RAM: pmfs ram, tmpfs, and the FUSE peers over tmpfs (fuse2fs on an ext4 image in tmpfs).",
+    "Image: pmfs on a sparse file of the host's filesystem; ext4, xfs and btrfs on loop devices with direct I/O over files "
+    "beside it whose blocks were all written before, so a flush reaches the same disk for all, and theirs changes no extents "
+    "of the host's; \"host\" is the host's filesystem itself; bindfs, fuse-overlayfs and unionfs over the ext4 one, fuse2fs on "
+    "a file like the loop devices'. Everything has its default options, but no online discard on loop devices.",
+    "Before each measurement the peer is synced. \"Cold\" is POSIX_FADV_DONTNEED for contents and drop_caches for names: what a "
+    "FUSE peer is mounted on may still be cached below it. \"One core\": client and daemon are pinned to one.",
+    "Files of trees are in directories of 1,000. A fragmented file had every eighth page written again after it had been cloned.",
+    "Snapshots: \"daemon us\" is the round trip on the control channel less that of a ping; pmfs-1k and btrfs-1k have a tree of "
+    "1,000 files.",
+    "Duplicates come in runs of 1 to 512 pages in 16 files; duperemove compares parts of extents, too, in blocks of 128 KiB, "
+    "its default (xfs-4k: of 4 KiB), and the share that it found is counted from the extents of the files before and after.",
+)
 
 
 def markdown(result):
@@ -176,5 +180,5 @@ def page(result):
         f"<p>{html.escape(result['date'])}. {sum(g['met'] for g in goals)} of {len(goals)} goals met. Bars are medians, the line "
         "on a bar goes from the smallest to the largest figure; × is pmfs' ratio to that peer, above 1 when pmfs is better.</p>",
         "<main>", *map(section, result["rows"]), "</main>", "<h1>How it was measured</h1><ul>",
-        *(f"<li>{html.escape(sentence)}</li>" for sentence in conditions(result)), "</ul>",
+        *(f"<li>{html.escape(sentence)}</li>" for sentence in conditions(result) + list(METHOD)), "</ul>",
         f"<h1>Versions</h1><table>{versions}</table></body></html>", ""])
