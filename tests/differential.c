@@ -30,6 +30,8 @@
  *   - the time of the last write to a fifo: FUSE kernels do not set it.
  *   - chown(2) to no owner and no group: nothing for a FUSE daemon, the end of setuid for others.
  *   - truncate(2) to the size that a file has: a change for ext4, none for tmpfs.
+ *   - the time of the last change of a directory after a failing rename that would have left a whiteout
+ *     there: ext4 stamps it.
  *   - setgid without group execution, on files: FUSE kernels leave it when somebody else writes.
  *   - offsets and lengths of O_DIRECT that are no multiples of a page: ext4 refuses them.
  *   - a removed directory that is open: tmpfs lists nothing, others answer ENOENT.
