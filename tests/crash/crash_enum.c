@@ -9,10 +9,11 @@
  * under way.
  *
  * A sequence's last operation is where it is looked at: what comes before it is a shorter sequence.
+ * And a long random one, looked at everywhere.
  *
  * PMFS_CRASH: full: all sequences of up to three; otherwise all of two (PMFS_PAIRS: about so
  * many) and some of three (PMFS_TRIPLES).  Or one sequence, in the words that a failure prints it
- * in.  PMFS_SEED.
+ * in.  PMFS_STEPS: of the long one.  PMFS_SEED.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -61,7 +62,7 @@ struct name {
 };
 
 struct text {
-	char buf[8192];
+	char buf[16384];
 	size_t len;
 };
 
@@ -389,7 +390,7 @@ struct enumeration {
 	struct cutdisk cd;
 	struct model base, m;
 	struct step seq[MAX_OPS];
-	unsigned len;		 /* of seq */
+	unsigned len;		 /* of seq; 0: a long one, of which seq[0] is the step at hand */
 	unsigned at;		 /* step that runs */
 	uint64_t durable;	 /* state of the last commit that was acknowledged */
 	struct text state, seen; /* to be shown when something is wrong */
@@ -416,6 +417,9 @@ static void on_failure(void *arg, const char *what)
 	/* More than cmocka prints at a time. */
 	fprintf(stderr, "--- the model now:\n%s--- the last image that was looked at:\n%s",
 		e->state.buf, e->seen.buf);
+	if (!e->len)
+		fail_msg("step %u, %s/%s: %s", e->at + 1, op_name[e->seq[0].op],
+			 sync_name[e->seq[0].sync], what);
 	fail_msg("PMFS_CRASH='%s', step %u: %s", seq, e->at + 1, what);
 }
 
@@ -712,40 +716,49 @@ static void do_sync(struct enumeration *e, enum sync sync)
 
 /* ------------------------------------------------------------------ one sequence */
 
-/* Look at the cuts of what has just run, if it is the end; before and after: what the model said.
+/*
+ * Look at the cuts of what has just run, if it is the end, and see what is durable now: the state
+ * `last` if there was a commit since that generation.
  */
-static void cuts(struct enumeration *e, uint64_t before, uint64_t after, bool acknowledged)
+static void cuts(struct enumeration *e, uint64_t before, uint64_t after, uint64_t last,
+		 uint64_t generation)
 {
-	const uint64_t states[] = {e->durable, before, after};
+	const uint64_t states[] = {e->durable, before, after, last};
 
-	/* Nothing was flushed: nothing is promised. */
-	cutdisk_cut(&e->cd, states, e->at + 1 == e->len ? ARRAY_SIZE(states) : 0);
-	if (acknowledged)
-		e->durable = after;
+	cutdisk_cut(&e->cd, states, e->at + 1 == e->len || !e->len ? ARRAY_SIZE(states) : 0);
+	if (store_durable(fs_store(e->cd.fs)) != generation)
+		e->durable = last;
 }
 
-static void run_step(struct enumeration *e)
+/* It commits what it does, or begins with a commit and does nothing that can be seen. */
+static bool op_commits(enum op op)
 {
-	const struct step *step = &e->seq[e->at];
+	return op == OP_SNAPSHOT || op == OP_DELETE || op == OP_DEDUP;
+}
+
+static void run_step(struct enumeration *e, const struct step *step)
+{
 	struct store *st = fs_store(e->cd.fs);
-	const uint64_t generation = store_durable(st), before = model_state(e);
-	uint64_t after;
+	const uint64_t before = model_state(e);
+	uint64_t generation = store_durable(st), after;
 
 	if (!do_op(e, step->op))
 		return;
 	after = model_state(e);
-	/* A snapshot that was made or deleted is durable; dedup begins with a commit. */
-	cuts(e, before, after, store_durable(st) != generation);
+	/* Others do so to get frames, before they begin. */
+	cuts(e, before, after, op_commits(step->op) ? after : before, generation);
 	if (step->op == OP_DELETE) {
-		const int steps = reclaim_run(e->cd.fs);
-
-		expect(e, MIN(steps, 0), 0);
-		cuts(e, after, after, false);
+		generation = store_durable(st);
+		expect(e, MIN(reclaim_run(e->cd.fs), 0), 0);
+		cuts(e, after, after, after, generation);
 	}
+	generation = store_durable(st);
 	do_sync(e, step->sync);
-	cuts(e, after, after, step->sync != SYNC_NONE);
+	cuts(e, after, after, after, generation);
 	if (e->at + 1 == e->len && step->sync == SYNC_NONE)
 		cutdisk_cut_now(&e->cd, e->durable);
+	else if (step->sync != SYNC_NONE)
+		expect(e, e->durable == after, true);
 }
 
 static void model_ids(struct enumeration *e)
@@ -773,15 +786,70 @@ static void run_sequence(struct enumeration *e)
 	e->at = 0;
 	e->durable = model_state(e);
 	for (; e->at < e->len; e->at++)
-		run_step(e);
+		run_step(e, &e->seq[e->at]);
 	cutdisk_end(&e->cd);
 	e->runs++;
 }
 
+/* ------------------------------------------------------------------ a long one */
+
+/* Would the model, or a small image, have room for it? */
+static bool has_room(const struct model *m, enum op op)
+{
+	unsigned nodes = 0;
+
+	for (unsigned i = 0; i < MAX_NODES; i++)
+		nodes += m->node[i].used;
+	switch (op) {
+	case OP_CREATE:
+	case OP_MKDIR:
+		return nodes < MAX_NODES && m->names < MAX_NAMES;
+	case OP_LINK:
+		return m->names < MAX_NAMES;
+	case OP_APPEND:
+		return m->cur == NONE || m->node[m->name[m->cur].node].size < 4 * PAGE;
+	case OP_SNAPSHOT:
+		return m->snaps < MAX_SNAPS;
+	default:
+		return true;
+	}
+}
+
+/* Any file, of those that there are. */
+static void pick_file(struct enumeration *e)
+{
+	struct model *m = &e->m;
+	const uint32_t n = m->names, first = n ? (uint32_t)fsfix_below(&e->cd.rnd, n) : 0;
+
+	m->cur = NONE;
+	for (uint32_t i = 0; i < n && m->cur == NONE; i++)
+		if (!m->node[m->name[(first + i) % n].node].dir)
+			m->cur = (first + i) % n;
+}
+
+static void run_random(struct enumeration *e, uint64_t steps)
+{
+	e->m = e->base;
+	e->len = 0;
+	cutdisk_begin(&e->cd);
+	model_ids(e);
+	e->durable = model_state(e);
+	for (e->at = 0; e->at < steps; e->at++) {
+		struct step *step = &e->seq[0];
+
+		pick_file(e);
+		do
+			step->op = (enum op)fsfix_below(&e->cd.rnd, OPS);
+		while (!has_room(&e->m, step->op));
+		step->sync = (enum sync)fsfix_below(&e->cd.rnd, SYNCS);
+		run_step(e, step);
+	}
+	cutdisk_end(&e->cd);
+}
+
 /* ------------------------------------------------------------------ all of them */
 
-/* Files of which two share pages with each other and all with a snapshot, and an empty directory.
- */
+/* Files of which two are equal, all of them in a snapshot too, and an empty directory. */
 static void make_base(struct enumeration *e)
 {
 	struct model *m = &e->m;
@@ -867,16 +935,32 @@ static uint64_t one_in(uint64_t all, const char *name, uint64_t wanted)
 	return MAX(all / fsfix_env(name, wanted), 1);
 }
 
-static void test_crash_enum(void **state)
+static struct enumeration *start(uint64_t seed)
+{
+	struct enumeration *e = calloc(1, sizeof(*e));
+
+	assert_non_null(e);
+	make_base(e);
+	fsfix_seed(&e->cd.rnd, seed);
+	return e;
+}
+
+static void finish(struct enumeration *e)
+{
+	print_message("tries: %" PRIu64 " boundaries, %" PRIu64 " images\n", e->cd.boundaries,
+		      e->cd.images);
+	assert_true(e->cd.images > 0);
+	cutdisk_stop(&e->cd);
+	free(e);
+}
+
+static void test_crash_enum_sequences(void **state)
 {
 	const char *what = getenv("PMFS_CRASH");
 	const bool full = what && !strcmp(what, "full");
-	struct enumeration *e = calloc(1, sizeof(*e));
+	struct enumeration *e = start(11);
 
 	(void)state;
-	assert_non_null(e);
-	make_base(e);
-	fsfix_seed(&e->cd.rnd, 11);
 	e->cd.use_one_in = full ? 1 : 4;
 	if (what && strchr(what, '/')) {
 		one_sequence(e, what);
@@ -888,17 +972,24 @@ static void test_crash_enum(void **state)
 	print_message("%" PRIu64 " sequences, %" PRIu64 " with the places of syncs, %" PRIu64
 		      " cuts; %" PRIu64 " images were written to\n",
 		      e->sequences, e->runs, e->cd.cuts, e->cd.used);
-	print_message("tries: %" PRIu64 " boundaries, %" PRIu64 " images\n", e->cd.boundaries,
-		      e->cd.images);
-	assert_true(e->cd.images > 0);
-	cutdisk_stop(&e->cd);
-	free(e);
+	finish(e);
+}
+
+static void test_crash_enum_random(void **state)
+{
+	struct enumeration *e = start(12);
+
+	(void)state;
+	e->cd.use_one_in = 8;
+	run_random(e, fsfix_env("PMFS_STEPS", 200));
+	finish(e);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_crash_enum),
+		cmocka_unit_test(test_crash_enum_sequences),
+		cmocka_unit_test(test_crash_enum_random),
 	};
 
 #ifdef __SANITIZE_THREAD__
