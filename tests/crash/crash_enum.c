@@ -961,7 +961,7 @@ static void test_crash_enum_sequences(void **state)
 	struct enumeration *e = start(11);
 
 	(void)state;
-	e->cd.use_one_in = full ? 1 : 4;
+	e->cd.use_one_in = full ? 1 : 8;
 	if (what && strchr(what, '/')) {
 		one_sequence(e, what);
 	} else {

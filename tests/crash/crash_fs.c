@@ -12,14 +12,18 @@
 
 #include <cmocka.h>
 
+#include <errno.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bits.h"
 #include "base/log.h"
 #include "lib/fsmodel.h"
 #include "lib/powercut.h"
+#include "share/dedup.h"
 #include "tree/reclaim.h"
 
 #define MIB (UINT64_C(1) << 20)
@@ -322,6 +326,188 @@ static void test_crash_fs_reclaim(void **state)
 	fsfix_free(&fx);
 }
 
+/* ------------------------------------------------------------------ others at the same time */
+
+#define BG_FILES     4u
+#define BG_STEPS     3u	   /* of the other thread to a round */
+#define BG_SNAPS     4096u /* ids */
+#define BG_MAX_BYTES 30000u
+
+/* Files that are replaced as programs do, while another thread makes and deletes snapshots. */
+struct bg_work {
+	struct powercut pc;
+	struct fsfix fx;
+	struct dedup *dedup;
+	unsigned low[BG_FILES], now[BG_FILES]; /* versions: what was there when the diary began */
+	unsigned snaps;			       /* made; the last two are there */
+	int rc;				       /* of the other thread */
+	/* What the images have shown of each snapshot: its versions plus one. */
+	unsigned shown[BG_SNAPS][BG_FILES];
+};
+
+static size_t bg_bytes(unsigned file, unsigned version, uint8_t buf[BG_MAX_BYTES])
+{
+	const size_t len = 8 + (file * 7001 + version * 1013) % (BG_MAX_BYTES - 8);
+
+	/* Pages are equal to those of other files and versions, for dedup to find. */
+	memset(buf, 'a' + (int)(version % 3), len);
+	memcpy(buf, &version, sizeof(version));
+	memcpy(buf + len - sizeof(version), &version, sizeof(version));
+	return len;
+}
+
+/* The version that a file has; false: it is none, or not whole. */
+static bool bg_version(struct fs *fs, uint64_t dir, unsigned file, unsigned *version)
+{
+	uint8_t want[BG_MAX_BYTES], got[BG_MAX_BYTES + 1];
+	struct fs_attr attr;
+	char name[16];
+	ssize_t n;
+
+	snprintf(name, sizeof(name), "file-%u", file);
+	if (fs_lookup(fs, dir, name, strlen(name), &attr))
+		return false;
+	n = fs_read(fs, attr.id, 0, got, sizeof(got));
+	fs_forget(fs, attr.id, 1);
+	if (n < (ssize_t)sizeof(*version))
+		return false;
+	memcpy(version, got, sizeof(*version));
+	return (size_t)n == bg_bytes(file, *version, want) && !memcmp(got, want, (size_t)n);
+}
+
+struct bg_look {
+	struct bg_work *w;
+	struct fs *fs;
+};
+
+/* A snapshot has whole files, and the same ones in every image. */
+static int bg_snapshot(void *arg, const struct fs_snapshot *snap)
+{
+	const struct bg_look *look = arg;
+	struct fs_attr attr;
+	unsigned version, *shown;
+	int rc = 0;
+
+	assert_true(snap->id < BG_SNAPS);
+	assert_int_equal(fs_snap_lookup(look->fs, snap->name, &attr), 0);
+	for (unsigned i = 0; i < BG_FILES && !rc; i++) {
+		shown = &look->w->shown[snap->id][i];
+		if (!bg_version(look->fs, attr.id, i, &version) ||
+		    (*shown && *shown != version + 1))
+			rc = 1;
+		*shown = version + 1;
+	}
+	fs_forget(look->fs, attr.id, 1);
+	return rc;
+}
+
+static bool bg_ok(void *arg, struct fs *fs, bool acknowledged, char *why, size_t size)
+{
+	struct bg_work *w = arg;
+	struct bg_look look = {w, fs};
+	struct fs_snapshot snap;
+	unsigned version;
+	char name[16];
+
+	for (unsigned i = 0; i < BG_FILES; i++) {
+		if (bg_version(fs, fs_root(fs), i, &version) && version <= w->now[i] &&
+		    version >= (acknowledged ? w->now[i] : w->low[i]))
+			continue;
+		snprintf(why, size, "file %u is not whole, or not what it may be", i);
+		return false;
+	}
+	if (fs_snap_each(fs, bg_snapshot, &look)) {
+		snprintf(why, size, "a snapshot is not what it was");
+		return false;
+	}
+	snprintf(name, sizeof(name), "s%u", w->snaps);
+	if (acknowledged && fs_snap_find(fs, name, &snap)) {
+		snprintf(why, size, "the last snapshot is not there");
+		return false;
+	}
+	snprintf(name, sizeof(name), "s%u", w->snaps - 2);
+	if (acknowledged && fs_snap_find(fs, name, &snap) != -ENOENT) {
+		snprintf(why, size, "a snapshot that was deleted is there");
+		return false;
+	}
+	return true;
+}
+
+static int bg_snap(struct bg_work *w)
+{
+	char name[16];
+	int rc;
+
+	snprintf(name, sizeof(name), "s%u", ++w->snaps);
+	rc = fs_snap_create(w->fx.fs, name, NULL, NULL);
+	snprintf(name, sizeof(name), "s%u", w->snaps - 2);
+	if (!rc && w->snaps > 2)
+		rc = fs_snap_delete(w->fx.fs, name);
+	return rc;
+}
+
+static void *bg_main(void *arg)
+{
+	struct bg_work *w = arg;
+
+	for (unsigned i = 0; i < BG_STEPS && !w->rc; i++) {
+		w->rc = bg_snap(w);
+		if (!w->rc && i == 1)
+			w->rc = dedup_run(w->dedup);
+		if (!w->rc)
+			w->rc = MIN(reclaim_run(w->fx.fs), 0);
+	}
+	return NULL;
+}
+
+static void bg_replace(struct bg_work *w, unsigned file)
+{
+	uint8_t buf[BG_MAX_BYTES];
+	const size_t len = bg_bytes(file, ++w->now[file], buf);
+	uint64_t id;
+	char name[16];
+
+	snprintf(name, sizeof(name), "file-%u", file);
+	id = fsfix_file(&w->fx, w->fx.root, "new");
+	fsfix_write(&w->fx, id, 0, buf, len);
+	assert_int_equal(fs_fsync(w->fx.fs, id, false), 0);
+	assert_int_equal(
+		fs_rename(w->fx.fs, w->fx.root, "new", 3, w->fx.root, name, strlen(name), 0), 0);
+	fs_forget(w->fx.fs, id, 1);
+	assert_int_equal(fs_fsync(w->fx.fs, w->fx.root, false), 0);
+}
+
+static void test_crash_fs_others_at_work(void **state)
+{
+	static struct bg_work work;
+	struct bg_work *w = &work;
+	const uint64_t rounds = MAX(fsfix_env("PMFS_CUTS", 40) / 4, 1);
+	pthread_t other;
+
+	(void)state;
+	*w = (struct bg_work){0};
+	fsfix_image(&w->fx, 16 * MIB);
+	assert_int_equal(dedup_new(&w->dedup, fs_store(w->fx.fs), DEDUP_MEMORY_DEFAULT), 0);
+	for (unsigned i = 0; i < BG_FILES; i++)
+		bg_replace(w, i);
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(bg_snap(w), 0);
+	powercut_start(&w->pc, &w->fx);
+	for (uint64_t round = 0; round < rounds; round++) {
+		memcpy(w->low, w->now, sizeof(w->low));
+		assert_int_equal(pthread_create(&other, NULL, bg_main, w), 0);
+		bg_replace(w, (unsigned)(round % BG_FILES));
+		bg_replace(w, (unsigned)((round + 1) % BG_FILES));
+		assert_int_equal(pthread_join(other, NULL), 0);
+		assert_int_equal(w->rc, 0);
+		powercut_verify(&w->pc, bg_ok, w);
+	}
+	powercut_stop(&w->pc);
+	dedup_free(w->dedup);
+	fsfix_check(&w->fx);
+	fsfix_free(&w->fx);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -330,6 +516,7 @@ int main(void)
 		cmocka_unit_test(test_crash_fs_big_commits),
 		cmocka_unit_test(test_crash_fs_rename_replaces_at_once),
 		cmocka_unit_test(test_crash_fs_reclaim),
+		cmocka_unit_test(test_crash_fs_others_at_work),
 	};
 
 	log_set_level(LOG_LEVEL_ERR);
