@@ -252,6 +252,29 @@ static void expect_same(const struct fs_stats *a, const struct fs_stats *b)
 }
 
 /* Deleting the snapshot leaves the pages that there would be without it. */
+/* An image says that the orphan directory has no links: it is no orphan for that. */
+static void test_reclaim_leaves_the_orphan_directory(void **state)
+{
+	struct pmfs_inode rec;
+	struct fsfix fx;
+
+	(void)state;
+	fsfix_image(&fx, 0);
+	surgery_get(&fx, fx.fs->live, PMFS_INO_ORPHANS, &rec);
+	le32_put(&rec.nlink, 0);
+	surgery_put(&fx, fx.fs->live, PMFS_INO_ORPHANS, &rec);
+	fsfix_reopen(&fx);
+	/* Looks into it and lets go of it. */
+	assert_int_equal(stats(&fx).orphans, 0);
+	assert_true(reclaim_run(fx.fs) >= 0);
+	reclaim_inode(fx.fs, fx.fs->live, PMFS_INO_ORPHANS);
+	reclaim_inode(fx.fs, fx.fs->live, PMFS_INO_ROOT);
+	fsfix_file(&fx, fx.root, "file");
+	surgery_get(&fx, fx.fs->live, PMFS_INO_ORPHANS, &rec);
+	assert_true(S_ISDIR(le32_get(rec.mode)));
+	fsfix_free(&fx);
+}
+
 static void test_reclaim_snapshot_frees_what_is_its_own(void **state)
 {
 	struct fs_stats without, with;
@@ -597,6 +620,7 @@ int main(void)
 		cmocka_unit_test(test_reclaim_big_orphan_in_steps),
 		cmocka_unit_test(test_reclaim_orphan_in_a_snapshot),
 		cmocka_unit_test(test_reclaim_leaves_what_is_no_orphan),
+		cmocka_unit_test(test_reclaim_leaves_the_orphan_directory),
 		cmocka_unit_test(test_reclaim_snapshot_frees_what_is_its_own),
 		cmocka_unit_test(test_reclaim_snapshot_goes_on_after_a_crash),
 		cmocka_unit_test(test_reclaim_shared_snapshot_is_one_step),
