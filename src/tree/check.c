@@ -685,7 +685,7 @@ static void inode_fits(struct check *ck, uint64_t ino)
 		found(ck, ino,
 		      nlink ? "it has links and is among the deleted files"
 			    : "it has no links and is not among the deleted files");
-	if (S_ISDIR(mode) && nlink) {
+	if (S_ISDIR(mode) && (nlink || ino < PMFS_INO_FIRST || is_top(ck, ino))) {
 		directory_fits(ck, ino, &rec);
 		return;
 	}

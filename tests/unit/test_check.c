@@ -254,6 +254,35 @@ static void test_check_links_of_a_directory(void **state)
 	expect_found(1, "inode 3 (/dir)", "should have 3: 2, and 1 subdirectories");
 }
 
+static void ignore(void *arg, const char *what)
+{
+	(void)arg;
+	(void)what;
+}
+
+/* Of those that never go: also while they are empty. */
+static void test_check_links_of_the_first_directories(void **state)
+{
+	struct pmfs_inode rec;
+	struct fsfix fx;
+	int findings;
+
+	(void)state;
+	fsfix_image(&fx, 0);
+	assert_int_equal(fs_sync(fx.fs), 0);
+	assert_int_equal(fs_check(fx.fs, true, ignore, NULL), 0);
+	for (uint64_t ino = PMFS_INO_ROOT; ino <= PMFS_INO_ORPHANS; ino++) {
+		surgery_get(&fx, surgery_volume(&fx, NULL), ino, &rec);
+		le32_put(&rec.nlink, 0);
+		surgery_put(&fx, surgery_volume(&fx, NULL), ino, &rec);
+		findings = fs_check(fx.fs, true, ignore, NULL);
+		assert_int_equal(findings, ino);
+	}
+	fsfix_crash(&fx);
+	fsfix_start(&fx);
+	fsfix_free(&fx);
+}
+
 static void test_check_entry_without_an_inode(void **state)
 {
 	static const struct entry far = {"far", 100000, DT_REG};
@@ -716,6 +745,7 @@ int main(void)
 		T(test_check_links_of_a_file),
 		T(test_check_links_of_a_file_in_a_snapshot),
 		T(test_check_links_of_a_directory),
+		T(test_check_links_of_the_first_directories),
 		T(test_check_entry_without_an_inode),
 		T(test_check_entry_of_another_type),
 		T(test_check_inode_without_a_name),

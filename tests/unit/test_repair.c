@@ -474,6 +474,17 @@ static void test_repair_links(void **state)
 	expect_rest(nothing, nothing);
 }
 
+static void test_repair_links_of_the_orphan_directory(void **state)
+{
+	struct pmfs_inode rec = get(live(), PMFS_INO_ORPHANS);
+
+	(void)state;
+	le32_put(&rec.nlink, 0);
+	put(live(), PMFS_INO_ORPHANS, &rec);
+	find_and_repair("live: inode 2", "it had 0 links, and has 2 now");
+	expect_rest(nothing, nothing);
+}
+
 static void test_repair_links_in_a_snapshot(void **state)
 {
 	struct volume *snap = surgery_volume(&pt.fx, "s");
@@ -1244,6 +1255,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_repair_of_what_is_whole),
 		T(test_repair_links),
+		T(test_repair_links_of_the_orphan_directory),
 		T(test_repair_links_in_a_snapshot),
 		T(test_repair_entries_to_nowhere),
 		T(test_repair_lost_names),
