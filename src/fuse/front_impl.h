@@ -99,7 +99,7 @@ struct front {
 	uint64_t root;		 /* node id of the live root; set once */
 	struct fuse_session *se; /* set once */
 	struct loop *loop;	 /* of the classic device; NULL: libfuse's loop, and its rings */
-	struct notify *moved; /* for notes with a request; set once */
+	struct notify *moved; /* for notify_moved(), which others wait for; set once */
 	struct notify *notify;	 /* set once */
 	struct control *control; /* NULL: none */
 	char *strings[4];	 /* the copies that cfg points to */
@@ -203,11 +203,14 @@ void notify_free(struct notify *nt); /* notify_stop() included */
 void notify_inval(struct notify *nt, fuse_ino_t ino, off_t off, off_t len);
 
 /*
- * A WRITE of a ring log of len bytes at off went elsewhere: what the kernel has from `from` on is
- * wrong.  Makes it forget that and answers the request, which the caller must not touch again.
+ * A ring log: the kernel's pages from the byte `from` on are wrong, and its idea of the end.  Called
+ * while the file is still locked against readers, so that nobody sees the change before it is known
+ * here.  Handlers and under LOCK_INODE.
  */
-void notify_moved_write(struct notify *nt, fuse_req_t req, fuse_ino_t ino, off_t off, size_t len,
-			size_t written, uint64_t from);
+void notify_moved(struct notify *nt, fuse_ino_t ino, uint64_t from);
+/* The same for a change that can't be told under the lock: hold, change, notify_moved(), release. */
+void notify_hold(struct notify *nt);
+void notify_release(struct notify *nt);
 /*
  * After fs_set_flags_cached(): makes the kernel hand over what it has of `ino` and not written yet, and
  * then calls fs_flags_settled().  No request waits for that: with rings, one that is not answered keeps
@@ -215,15 +218,13 @@ void notify_moved_write(struct notify *nt, fuse_req_t req, fuse_ino_t ino, off_t
  */
 void notify_settle(struct notify *nt, fuse_ino_t ino);
 /*
- * A request, no WRITE, changed contents from the start on: makes the kernel forget them all and then
- * answers it with success, so that its caller finds no old page.  For struct front.moved.
+ * Before attributes are told: wait until the kernel has forgotten what was wrong when the call came,
+ * so that nobody looks for the new end in an old page.  Not for ever, since it may need the thread
+ * that waits, and shorter in that of a ring; false: it has not yet.
  */
-void notify_inval_reply(struct notify *nt, fuse_req_t req, fuse_ino_t ino);
-/*
- * Before attributes are told: wait until the kernel has forgotten what was wrong, so that nobody
- * looks for the new end in an old page.  Not for ever: it may need the thread that waits.
- */
-void notify_wait(struct notify *nt, fuse_ino_t ino);
+bool notify_wait(struct notify *nt, fuse_ino_t ino, bool ring);
+/* Has the kernel nothing that is wrong at this moment? */
+bool notify_is_clean(struct notify *nt, fuse_ino_t ino);
 
 /* ---- told.c: around reading attributes that a directory may have, and after a change of its names ---- */
 void told_begin(struct front *fr);

@@ -1,7 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Telling the kernel to forget.  An invalidation waits for pages that a WRITE in flight has locked,
- * so handlers only queue it, and a thread of its own sends it (FUSE deadlocks otherwise).
+ * Telling the kernel to forget.  An invalidation waits for pages that a WRITE or READ in flight has
+ * locked, so handlers only queue it, and a thread of its own sends it (FUSE deadlocks otherwise).
+ *
+ * Nobody answers a request here.  A WRITE of a ring log that went elsewhere could be answered when
+ * the kernel has forgotten what is wrong, but that would be from another thread than the one that
+ * has the request.  With rings this is not possible: libfuse 3.18.3 lets the thread of a ring submit
+ * its queue without a lock, so an entry that another thread is filling in is sent half finished, and
+ * it never gives back the lock when it finds the queue full (fuse_uring_commit_sqe()).  Nor can
+ * the ring's own thread wait: the READ that has locked a page may stand behind in its queue, and
+ * what it has answered is not sent before all that came at once has been handled.  So the answer
+ * goes first.  Who asks for attributes waits for the rest where that is possible, and the number of
+ * bytes that were cut off is told only at a moment at which there is nothing left to forget.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -12,21 +22,20 @@
 #include "base/thread.h"
 #include "fuse/front_impl.h"
 
-#define PAGE UINT64_C(4096)
-/* How long a request for attributes waits for what is on its way. */
-#define WAIT_MS 200u
+/*
+ * How long a request waits for what is on its way.  In a ring's thread only for what goes well: it
+ * stalls all callers of a CPU, and may be waited for itself.
+ */
+#define WAIT_MS	     1000u
+#define WAIT_RING_MS 2u
 
 struct note {
 	struct note *next;
 	fuse_ino_t ino;
 	off_t off, len;
-	/* With a request: a WRITE of len bytes at off, which is answered in the course of it... */
-	fuse_req_t req;
-	bool whole; /* ...or one of another kind, when all of the file has been forgotten */
-	bool settle; /* notify_settle() */
-	size_t written;
-	uint64_t from;
-	bool awaited; /* notify_wait() waits for it */
+	bool settle;	 /* notify_settle() */
+	uint64_t number; /* from 1, in the order in which they are sent */
+	bool moved;	 /* notify_wait() waits for it */
 };
 
 struct notify {
@@ -36,8 +45,10 @@ struct notify {
 	struct cond work;
 	struct note *head, **tail;  /* guarded by lock */
 	const struct note *sending; /* guarded by lock */
-	_Atomic unsigned awaited;   /* notes that somebody may wait for */
-	struct cond sent;	    /* one of them was */
+	uint64_t added;		    /* number of the last note; guarded by lock */
+	_Atomic unsigned moved;	    /* holds, and notes with `moved`: changed under lock */
+	unsigned holds;		    /* notify_hold(); guarded by lock */
+	struct cond sent;	    /* `moved` has become smaller, or `ending` was set */
 	bool ending;		    /* guarded by lock */
 	bool joined;		    /* one thread */
 	pthread_t thread;
@@ -57,18 +68,6 @@ static void inval(const struct notify *nt, fuse_ino_t ino, off_t off, off_t len)
 		log_debug("invalidating node %llu: %s", (unsigned long long)ino, strerror(-rc));
 }
 
-static void reply(const struct notify *nt, const struct note *n)
-{
-	/* The rings are being taken down, and the request with them. */
-	const bool gone = atomic_load(&nt->fr->uring_wanted) && fuse_session_exited(nt->se);
-
-	if (!gone && n->whole)
-		fuse_reply_err(n->req, 0);
-	else if (!gone)
-		fuse_reply_write(n->req, n->written);
-	atomic_fetch_add(&nt->fr->handed_over, 1);
-}
-
 static void settle(const struct notify *nt, const struct note *n)
 {
 	struct front *fr = nt->fr;
@@ -77,34 +76,6 @@ static void settle(const struct notify *nt, const struct note *n)
 	if (atomic_load(&fr->writeback))
 		front_flush(fr);
 	fs_flags_settled(fr->fs, node_of(fr, n->ino));
-}
-
-static bool add(struct notify *nt, const struct note *what);
-
-static void note_send(const struct notify *nt, const struct note *n)
-{
-	const off_t start = (off_t)ALIGN_DOWN((uint64_t)n->off, PAGE);
-	const off_t end = (off_t)ALIGN_UP((uint64_t)n->off + (uint64_t)n->len, PAGE);
-	struct note rest;
-
-	if (!n->req) {
-		inval(nt, n->ino, n->off, n->len);
-		if (n->settle)
-			settle(nt, n);
-		return;
-	}
-	if (n->whole) {
-		inval(nt, n->ino, 0, 0);
-		reply(nt, n);
-		return;
-	}
-	/* The pages of the WRITE are locked until it is answered. */
-	if ((off_t)n->from < start)
-		inval(nt, n->ino, (off_t)n->from, start - (off_t)n->from);
-	inval(nt, n->ino, end, 0);
-	rest = (struct note){.ino = n->ino, .off = start, .len = end - start, .awaited = true};
-	reply(nt, n);
-	add(nt->fr->notify, &rest);
 }
 
 static void *notify_main(void *arg)
@@ -124,11 +95,13 @@ static void *notify_main(void *arg)
 			nt->tail = &nt->head;
 		nt->sending = n;
 		mutex_unlock(&nt->lock);
-		note_send(nt, n);
+		inval(nt, n->ino, n->off, n->len);
+		if (n->settle)
+			settle(nt, n);
 		mutex_lock(&nt->lock);
 		nt->sending = NULL;
-		if (n->awaited) {
-			atomic_fetch_sub(&nt->awaited, 1);
+		if (n->moved) {
+			atomic_fetch_sub(&nt->moved, 1);
 			cond_broadcast(&nt->sent);
 		}
 		free(n);
@@ -169,6 +142,7 @@ void notify_stop(struct notify *nt)
 	mutex_lock(&nt->lock);
 	nt->ending = true;
 	cond_signal(&nt->work);
+	cond_broadcast(&nt->sent);
 	mutex_unlock(&nt->lock);
 	thread_join(nt->thread);
 	nt->joined = true;
@@ -183,8 +157,6 @@ void notify_free(struct notify *nt)
 	notify_stop(nt);
 	while ((n = nt->head)) {
 		nt->head = n->next;
-		if (n->req)
-			reply(nt, n);
 		free(n);
 	}
 	cond_destroy(&nt->sent);
@@ -193,91 +165,150 @@ void notify_free(struct notify *nt)
 	free(nt);
 }
 
-/* False: it is not going to be sent. */
-static bool add(struct notify *nt, const struct note *what)
+/* Locks: nt->lock held.  Takes n. */
+static void add_locked(struct notify *nt, struct note *n)
 {
-	struct note *n = malloc(sizeof(*n));
-	bool added = false;
+	if (nt->ending) {
+		free(n);
+		return;
+	}
+	n->number = ++nt->added;
+	*nt->tail = n;
+	nt->tail = &n->next;
+	if (n->moved)
+		atomic_fetch_add(&nt->moved, 1);
+	cond_signal(&nt->work);
+}
+
+static struct note *note_new(fuse_ino_t ino, off_t off, off_t len)
+{
+	struct note *n = calloc(1, sizeof(*n));
 
 	if (!n) {
 		log_limited(LOG_LEVEL_WARN, "notify", "no memory to invalidate a cached page");
-		return false;
+		return NULL;
 	}
-	*n = *what;
-	mutex_lock(&nt->lock);
-	if (!nt->ending) {
-		*nt->tail = n;
-		nt->tail = &n->next;
-		if (n->awaited)
-			atomic_fetch_add(&nt->awaited, 1);
-		added = true;
-		cond_signal(&nt->work);
-	}
-	mutex_unlock(&nt->lock);
-	if (!added)
-		free(n);
-	return added;
+	n->ino = ino;
+	n->off = off;
+	n->len = len;
+	return n;
 }
 
 void notify_inval(struct notify *nt, fuse_ino_t ino, off_t off, off_t len)
 {
-	const struct note n = {.ino = ino, .off = off, .len = len};
+	struct note *n = note_new(ino, off, len);
 
-	add(nt, &n);
+	if (!n)
+		return;
+	mutex_lock(&nt->lock);
+	add_locked(nt, n);
+	mutex_unlock(&nt->lock);
 }
 
-void notify_moved_write(struct notify *nt, fuse_req_t req, fuse_ino_t ino, off_t off, size_t len,
-			size_t written, uint64_t from)
+void notify_moved(struct notify *nt, fuse_ino_t ino, uint64_t from)
 {
-	const struct note n = {.ino = ino,
-			       .off = off,
-			       .len = (off_t)len,
-			       .req = req,
-			       .written = written,
-			       .from = from,
-			       .awaited = true};
+	struct note *fresh = note_new(ino, (off_t)from, 0), *n;
 
-	if (!add(nt, &n))
-		reply(nt, &n);
+	mutex_lock(&nt->lock);
+	/* Who appends without a pause must not be ahead of it by more than one. */
+	for (n = nt->head; n && !(n->moved && n->ino == ino); n = n->next)
+		;
+	if (n) {
+		n->off = MIN(n->off, (off_t)from);
+	} else if (fresh) {
+		fresh->moved = true;
+		add_locked(nt, fresh);
+		fresh = NULL;
+	}
+	mutex_unlock(&nt->lock);
+	free(fresh);
 }
 
-void notify_inval_reply(struct notify *nt, fuse_req_t req, fuse_ino_t ino)
+void notify_hold(struct notify *nt)
 {
-	const struct note n = {.ino = ino, .req = req, .whole = true};
+	mutex_lock(&nt->lock);
+	nt->holds++;
+	atomic_fetch_add(&nt->moved, 1);
+	mutex_unlock(&nt->lock);
+}
 
-	if (!add(nt, &n))
-		reply(nt, &n);
+void notify_release(struct notify *nt)
+{
+	mutex_lock(&nt->lock);
+	nt->holds--;
+	atomic_fetch_sub(&nt->moved, 1);
+	cond_broadcast(&nt->sent);
+	mutex_unlock(&nt->lock);
+}
+
+/* The last note that somebody who asks for this file waits for; 0: none.  Locks: nt->lock held. */
+static uint64_t last_moved_locked(const struct notify *nt, fuse_ino_t ino)
+{
+	uint64_t last = 0;
+
+	if (nt->sending && nt->sending->moved && nt->sending->ino == ino)
+		last = nt->sending->number;
+	for (const struct note *n = nt->head; n; n = n->next)
+		if (n->moved && n->ino == ino)
+			last = n->number;
+	return last;
 }
 
 void notify_settle(struct notify *nt, fuse_ino_t ino)
 {
-	const struct note n = {.ino = ino, .settle = true};
+	struct note *n = note_new(ino, 0, 0);
+	bool added = false;
 
-	if (!add(nt, &n))
+	mutex_lock(&nt->lock);
+	if (n && !nt->ending) {
+		n->settle = added = true;
+		add_locked(nt, n);
+	} else {
+		free(n);
+	}
+	mutex_unlock(&nt->lock);
+	if (!added)
 		fs_flags_settled(nt->fr->fs, node_of(nt->fr, ino));
 }
 
 /* Locks: nt->lock held. */
-static bool is_pending(const struct notify *nt, fuse_ino_t ino)
+static bool is_sent_locked(const struct notify *nt, uint64_t number)
 {
-	if (nt->sending && nt->sending->awaited && nt->sending->ino == ino)
-		return true;
-	for (const struct note *n = nt->head; n; n = n->next)
-		if (n->awaited && n->ino == ino)
-			return true;
-	return false;
+	const struct note *first = nt->sending ? nt->sending : nt->head;
+
+	return !first || first->number > number;
 }
 
-void notify_wait(struct notify *nt, fuse_ino_t ino)
+bool notify_wait(struct notify *nt, fuse_ino_t ino, bool ring)
 {
+	uint64_t last;
+	bool done;
 	int rc = 0;
 
-	if (!atomic_load(&nt->awaited))
-		return;
+	if (!atomic_load(&nt->moved))
+		return true;
 	mutex_lock(&nt->lock);
-	while (!rc && !nt->ending && is_pending(nt, ino))
-		rc = cond_timedwait_ms(&nt->sent, &nt->lock, WAIT_MS);
+	while (!rc && !nt->ending && nt->holds)
+		rc = cond_timedwait_ms(&nt->sent, &nt->lock, ring ? WAIT_RING_MS : WAIT_MS);
+	/* Not for those that come meanwhile: there may always be one. */
+	last = last_moved_locked(nt, ino);
+	while (!rc && !nt->ending && !is_sent_locked(nt, last))
+		rc = cond_timedwait_ms(&nt->sent, &nt->lock, ring ? WAIT_RING_MS : WAIT_MS);
+	done = nt->ending || (!nt->holds && is_sent_locked(nt, last));
 	mutex_unlock(&nt->lock);
+	return done;
+}
+
+bool notify_is_clean(struct notify *nt, fuse_ino_t ino)
+{
+	bool clean;
+
+	if (!atomic_load(&nt->moved))
+		return true;
+	mutex_lock(&nt->lock);
+	clean = nt->ending || (!nt->holds && !last_moved_locked(nt, ino));
+	mutex_unlock(&nt->lock);
+	return clean;
 }
 
 void front_snapshot_gone(struct front *fr, const char *name, uint64_t root_id)

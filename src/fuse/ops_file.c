@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/bits.h"
 #include "fuse/front_impl.h"
 
 /* Enough for 256 pages that are all apart; writev(2) takes 1024 with the header. */
@@ -105,11 +106,26 @@ static bool write_kills(const struct fuse_file_info *fi)
 #endif
 }
 
+struct moved_write {
+	struct front *fr;
+	fuse_ino_t ino;
+	uint64_t off; /* where the kernel has put it in its cache */
+};
+
+static void write_moved(void *arg, const struct fs_written *how)
+{
+	const struct moved_write *mw = arg;
+
+	notify_moved(mw->fr->moved, mw->ino, how->cut ? 0 : MIN(how->at, mw->off));
+}
+
 static void write_and_reply(struct front *fr, fuse_req_t req, fuse_ino_t ino, const char *buf,
 			    size_t size, off_t off, const struct fuse_file_info *fi)
 {
 	const uint64_t id = node_of(fr, ino);
-	struct fs_written how = {.append = fi->flags & O_APPEND};
+	struct moved_write mw = {.fr = fr, .ino = ino, .off = (uint64_t)off};
+	struct fs_written how = {
+		.append = fi->flags & O_APPEND, .moved = write_moved, .arg = &mw};
 	bool privileged = false;
 	unsigned flags = 0;
 	ssize_t n;
@@ -133,15 +149,6 @@ static void write_and_reply(struct front *fr, fuse_req_t req, fuse_ino_t ino, co
 	else if (privileged)
 		/* The kernel takes the mode from its cache when it executes the file. */
 		notify_inval(fr->notify, ino, -1, 0);
-	if (how.cut || how.at != (uint64_t)off) {
-		/* A ring log: what the kernel has cached is wrong, and the place it wrote to. */
-		if (n >= 0) {
-			notify_moved_write(fr->moved, req, ino, off, size, (size_t)n,
-					   how.cut ? 0 : how.at);
-			return;
-		}
-		notify_inval(fr->notify, ino, 0, 0);
-	}
 	if (n < 0)
 		request_fail(req, OP_WRITE, (int)n);
 	else

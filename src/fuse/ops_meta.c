@@ -69,8 +69,7 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 		fuse_reply_attr(req, &st, virtual_timeout(ino));
 		return;
 	}
-	notify_wait(fr->moved, ino);
-	notify_wait(fr->notify, ino);
+	notify_wait(fr->moved, ino, request_is_ring(req));
 	rc = tell_attr(fr, req, ino, &a);
 	if (rc)
 		request_fail(req, OP_GETATTR, rc);
@@ -99,8 +98,7 @@ static void op_statx(fuse_req_t req, fuse_ino_t ino, int flags, int mask, struct
 		virtual_stat(fr, ino, &st);
 		a.btime = st.st_mtim;
 	} else {
-		notify_wait(fr->moved, ino);
-		notify_wait(fr->notify, ino);
+		notify_wait(fr->moved, ino, request_is_ring(req));
 		rc = tell_attr(fr, req, ino, &a);
 		if (!rc)
 			attr_to_stat(fr, &a, &st);
@@ -259,6 +257,8 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 /* ------------------------------------------------------------------ extended attributes */
 
 #define TRUSTED "trusted."
+/* For the moment between two appends. */
+#define CUT_TRIES 1000u
 
 /* Take the names that only an administrator may see out of a list; returns its length. */
 static size_t list_hide_trusted(char *list, size_t len)
@@ -314,6 +314,26 @@ static ssize_t list_xattrs(fuse_req_t req, uint64_t id, char *buf, size_t size)
 	return n;
 }
 
+/*
+ * The number tells readers of a ring log which bytes they have read.  So it is one of a moment at
+ * which the kernel had no page of before a cut; else a reader that asks before and after would find
+ * nothing wrong.  -EAGAIN: there was no such moment.
+ */
+static ssize_t get_cut(fuse_req_t req, fuse_ino_t ino, char *buf, size_t size)
+{
+	const struct front *fr = front_of(req);
+	ssize_t n;
+
+	for (unsigned tries = 0; tries < CUT_TRIES; tries++) {
+		if (!notify_wait(fr->moved, ino, request_is_ring(req)))
+			break;
+		n = fs_getxattr(fr->fs, node_of(fr, ino), FS_RINGLOG_CUT, buf, size);
+		if (notify_is_clean(fr->moved, ino))
+			return n;
+	}
+	return -EAGAIN;
+}
+
 /* Get and list: a size of 0 asks for the length. */
 static void reply_xattr(fuse_req_t req, enum front_op op, fuse_ino_t ino, const char *name,
 			size_t size)
@@ -336,6 +356,8 @@ static void reply_xattr(fuse_req_t req, enum front_op op, fuse_ino_t ino, const 
 	}
 	if (is_virtual(ino))
 		n = name ? -ENODATA : 0;
+	else if (name && !strcmp(name, FS_RINGLOG_CUT))
+		n = get_cut(req, ino, buf, size);
 	else if (name)
 		n = fs_getxattr(fr->fs, node_of(fr, ino), name, buf, size);
 	else
@@ -393,12 +415,18 @@ static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const 
 	/* With the writeback cache it is the kernel that says how long a file is. */
 	if (!rc && ringlog && atomic_load(&fr->writeback))
 		rc = -EOPNOTSUPP;
-	if (!rc)
-		rc = fs_setxattr(fr->fs, node_of(fr, ino), name, value, size, flags);
-	/* The beginning of what was there may have been cut off. */
 	if (!rc && ringlog)
-		notify_inval_reply(fr->moved, req, ino);
-	else if (rc == -EOPNOTSUPP)
+		notify_hold(fr->moved);
+	if (!rc) {
+		rc = fs_setxattr(fr->fs, node_of(fr, ino), name, value, size, flags);
+		if (ringlog) {
+			/* The beginning of what was there may have been cut off. */
+			if (!rc)
+				notify_moved(fr->moved, ino, 0);
+			notify_release(fr->moved);
+		}
+	}
+	if (rc == -EOPNOTSUPP)
 		request_refuse(req, rc);
 	else
 		request_fail(req, OP_SETXATTR, rc);

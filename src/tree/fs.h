@@ -225,6 +225,13 @@ struct fs_written {
 	bool append; /* in: at the end, if it is a ring log */
 	uint64_t at; /* out: where it went */
 	bool cut;    /* out: the beginning was cut off */
+	/*
+	 * In, may be NULL: called when it went elsewhere than was asked, also when it failed after
+	 * a cut, while nobody else can read the file.  Must not call this layer.  Locks: LOCK_INODE
+	 * held.
+	 */
+	void (*moved)(void *arg, const struct fs_written *how);
+	void *arg;
 };
 ssize_t fs_write_at(struct fs *fs, uint64_t id, uint64_t off, const void *buf, size_t len,
 		    unsigned flags, struct fs_written *how);

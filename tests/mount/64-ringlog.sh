@@ -12,6 +12,21 @@ I=$T/image
 make_image "$I" 256M
 mount_pmfs "$I" "$M"
 
+# Until the kernel has forgotten all old pages of a log.
+settle() {
+	python3 - "$1" <<-'PY'
+		import errno, os, sys
+		while True:
+		    try:
+		        os.getxattr(sys.argv[1], "user.pmfs.ringlog.cut")
+		    except OSError as e:
+		        if e.errno == errno.EAGAIN:
+		            continue
+		        assert e.errno == errno.ENODATA, e
+		    break
+	PY
+}
+
 say "made by the command, and by the attribute"
 expect_ok pmfs-ctl ring create --log --size 256K "$M/log"
 expect_fail 6 pmfs-ctl ring create --log --size 256K "$M/log"
@@ -37,11 +52,13 @@ def refused(want, fn, *args):
         raise AssertionError(("was not refused", fn, args))
 
 def base(p):
-    try:
-        return int(os.getxattr(p, CUT))
-    except OSError as e:
-        assert e.errno == errno.ENODATA
-        return 0
+    while True:
+        try:
+            return int(os.getxattr(p, CUT))
+        except OSError as e:
+            if e.errno == errno.ENODATA:
+                return 0
+            assert e.errno == errno.EAGAIN, e
 
 # A model: all that was ever appended.
 class Model:
@@ -49,10 +66,11 @@ class Model:
         self.p, self.limit, self.all, self.cut_by_hand = p, limit, bytearray(), False
     def check(self, p=None):
         p = p or self.p
+        # Also waits until the kernel has no old page any more.
+        b = base(p)
         size = os.stat(p).st_size
         with open(p, "rb") as f:
             got = f.read()
-        b = base(p)
         assert len(got) == size <= self.limit, (len(got), size)
         assert got == bytes(self.all[b:]), (b, len(got), len(self.all))
         if len(self.all) > self.limit and not self.cut_by_hand:
@@ -152,8 +170,56 @@ for w in 1 2 3; do
 	(for ((i = 0; i < 3000; i++)); do printf '%d %06d ..............................\n' $w $i; done >>"$M/lines") &
 done
 wait
+settle "$M/lines"
 tail -n +2 "$M/lines" | awk 'length($0) != 39 || NF != 3 || (($1 in last) && $2 <= last[$1]) { print; bad = 1 } { last[$1] = $2 } END { exit bad }' ||
 	fail "a line is torn or out of order"
+
+say "appenders and readers at a time, while it is cut: nobody waits for ever"
+pmfs-ctl ring create -q --log --size 64K "$M/read"
+cat >"$T/read.py" <<'PY'
+import errno, os, random, sys
+path, stop, seed = sys.argv[1], sys.argv[2], int(sys.argv[3])
+rng = random.Random(seed)
+fd = os.open(path, os.O_RDONLY)
+last = 0
+while not os.path.exists(stop):
+    try:
+        cut = int(os.getxattr(path, "user.pmfs.ringlog.cut"))
+        assert cut >= last, (cut, last)
+        last = cut
+    except OSError as e:
+        assert e.errno in (errno.EAGAIN, errno.ENODATA), e
+    os.fstat(fd)
+    os.pread(fd, rng.choice([8, 100, 5000, 70000]), rng.randrange(64 << 10))
+PY
+cat >"$T/append.py" <<'PY'
+import os, sys
+fd = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND)
+for i in range(600):
+    assert os.write(fd, b"x" * (8, 160, 4000, 16000)[i % 4])
+PY
+readers=()
+for r in 1 2 3; do
+	python3 "$T/read.py" "$M/read" "$T/read.stop" $r &
+	readers+=($!)
+	STARTED+=($!)
+done
+appenders=()
+for r in 1 2; do
+	python3 "$T/append.py" "$M/read" &
+	appenders+=($!)
+	STARTED+=($!)
+done
+for r in "${appenders[@]}"; do
+	wait "$r" || fail "an appender failed"
+done
+: >"$T/read.stop"
+for r in "${readers[@]}"; do
+	wait "$r" || fail "a reader failed"
+done
+settle "$M/read"
+[ "$(stat -c %s "$M/read")" -le $((64 << 10)) ] || fail "the log passes its limit"
+[ "$(tr -d x <"$M/read" | wc -c)" -eq 0 ] || fail "the log has what nobody wrote"
 
 say "tail -F follows over many cuts"
 pmfs-ctl ring create -q --log --size 64K "$M/followed"
