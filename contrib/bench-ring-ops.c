@@ -4,7 +4,6 @@
  *
  *	bench-ring-ops rate KIND DIR BYTES COUNT     messages per second to another process
  *	bench-ring-ops delay KIND DIR BYTES COUNT    microseconds for one way of a round trip
- *	bench-ring-ops file OP FILE MIB              MiB per second
  *
  * KIND: ring (messages made and read in place), ring-copy (pmfs_ring_write and pmfs_ring_read),
  * modulo (a ring in shared memory that copies around its end, with the same way to wait), pipe,
@@ -340,58 +339,8 @@ static void measure(bool rate, enum kind kind, const char *dir, size_t bytes, un
 	printf("%.6g\n", rate ? (double)count / begin : begin * 1e6 / (double)count / 2);
 }
 
-/* ------------------------------------------------------------------ files */
-
-static void measure_file(const char *op, const char *path, size_t mib)
-{
-	size_t size = mib * MIB, step = strstr(op, "-4k") ? 4096 : MIB;
-	int fd = open(path, O_RDWR | O_CREAT, 0600);
-	uint8_t *buffer = malloc(step), *map = NULL;
-	volatile uint64_t sum = 0;
-	double begin, took;
-	const int rounds = 4;
-
-	if (fd < 0 || !buffer)
-		die(path);
-	memset(buffer, 1, step);
-	/* There before the clock starts. */
-	for (size_t at = 0; at < size; at += step) {
-		if (pwrite(fd, buffer, step, (off_t)at) != (ssize_t)step)
-			die(path);
-	}
-	if (!strncmp(op, "map-", 4)) {
-		map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-		if (map == MAP_FAILED)
-			die("mmap");
-		memset(map, 2, size);
-	}
-	begin = seconds();
-	for (int round = 0; round < rounds; round++) {
-		if (!strcmp(op, "map-write"))
-			memset(map, round, size);
-		else if (!strcmp(op, "map-read"))
-			sum += use(map, size);
-		else
-			for (size_t at = 0; at < size; at += step) {
-				if ((*op == 'w'
-					     ? pwrite(fd, buffer, step, (off_t)at)
-					     : pread(fd, buffer, step, (off_t)at)) != (ssize_t)step)
-					die(path);
-			}
-	}
-	took = seconds() - begin;
-	(void)sum;
-	printf("%.6g\n", (double)(mib * (size_t)rounds) / took);
-	close(fd);
-	unlink(path);
-}
-
 int main(int argc, char **argv)
 {
-	if (argc == 5 && !strcmp(argv[1], "file")) {
-		measure_file(argv[2], argv[3], strtoul(argv[4], NULL, 10));
-		return 0;
-	}
 	for (unsigned int kind = 0; argc == 6 && kind < KINDS; kind++) {
 		if (strcmp(argv[2], kind_names[kind]))
 			continue;
