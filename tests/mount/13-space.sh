@@ -126,6 +126,8 @@ cmp "$M/one" "$M/two"
 sync "$M"
 after=$(used)
 [ $((after - before)) -lt 8192 ] || fail "a copy of 64 MiB took $((after - before)) KiB"
+pmfs-ctl info --json "$M/two" >"$OUT"
+expect_text '"shared_pages":16384,' "$OUT"
 printf 'changed' | dd of="$M/two" bs=1 seek=1000000 conv=notrunc status=none
 expect_equal "$(cmp -l "$M/one" "$M/two" | wc -l | awk '{ print ($1 > 0 && $1 < 8) }')" 1 "a few bytes differ"
 
