@@ -27,6 +27,8 @@
 
 /* A huge page: where the map starts, so that the kernel may use them. */
 #define REGION_ALIGN (UINT64_C(2) << 20)
+/* Addresses for windows, reserved when there is the first. */
+#define WINDOWS_BYTES (UINT64_C(1) << 40)
 
 /* Where a memfd has no memory yet, a write this long costs less than the faults of stores. */
 #define PWRITE_MIN ((size_t)64 << 10)
@@ -41,6 +43,9 @@ struct region {
 	void *reserved_at[2];   /* what to unmap: base and door before alignment */
 	size_t reserved_bytes;  /* of each; set once at open */
 	uint64_t reserved;      /* frames; set once at open */
+	_Atomic(uint8_t *) windows;    /* NULL: none yet */
+	void *windows_reserved;	       /* guarded by lock */
+	struct region_window *window;  /* by address; guarded by lock */
 	struct mutex lock; /* LOCK_REGION: size, limit, and order of writes while there is a tap */
 	_Atomic uint64_t frames;
 	_Atomic uint64_t limit;
@@ -76,6 +81,13 @@ static bool region_has(const struct region *rg, uintptr_t at)
 	return at - (uintptr_t)rg->base < len || (rg->door && at - (uintptr_t)rg->door < len);
 }
 
+static bool windows_have(struct region *rg, uintptr_t at)
+{
+	const uintptr_t windows = (uintptr_t)atomic_load(&rg->windows);
+
+	return windows && at - windows < WINDOWS_BYTES;
+}
+
 static void pass_on(int sig, siginfo_t *info, void *context)
 {
 	const struct sigaction *other = &other_handlers[atomic_load(&other_handler)];
@@ -104,13 +116,16 @@ static void on_sigbus(int sig, siginfo_t *info, void *context)
 		uintptr_t page = ALIGN_DOWN(at, PMFS_PAGE_SIZE);
 		int clean = 0;
 
-		if (!rg || !region_has(rg, at))
+		if (!rg || !(region_has(rg, at) || windows_have(rg, at)))
 			continue;
 		if (fault_jump) {
 			/* What the handler's return would restore; sigsetjmp() need not. */
 			pthread_sigmask(SIG_SETMASK, &((ucontext_t *)context)->uc_sigmask, NULL);
 			siglongjmp(*fault_jump, 1);
 		}
+		/* Only region_look() looks at a window. */
+		if (windows_have(rg, at))
+			break;
 		/* R4.  Not mmap(): sanitizers wrap it in what a handler may not do. */
 		atomic_compare_exchange_strong(&rg->error, &clean, -EIO);
 		if (syscall(SYS_mmap, page, (size_t)PMFS_PAGE_SIZE, PROT_READ,
@@ -198,6 +213,22 @@ static int guarded(enum guarded_op op, void *to, const void *from, const void *f
 			(void)*((const volatile uint8_t *)from + at);
 		break;
 	}
+	atomic_signal_fence(memory_order_seq_cst);
+	fault_jump = NULL;
+	return 0;
+}
+
+int region_look(void (*fn)(void *arg), void *arg)
+{
+	sigjmp_buf env;
+
+	if (sigsetjmp(env, 0)) {
+		fault_jump = NULL;
+		return -EIO;
+	}
+	fault_jump = &env;
+	atomic_signal_fence(memory_order_seq_cst);
+	fn(arg);
 	atomic_signal_fence(memory_order_seq_cst);
 	fault_jump = NULL;
 	return 0;
@@ -478,7 +509,103 @@ void region_close(struct region *rg)
 		return;
 	region_unregister(rg);
 	unreserve(rg);
+	if (rg->windows_reserved)
+		munmap(rg->windows_reserved, WINDOWS_BYTES + REGION_ALIGN);
+	while (rg->window) {
+		struct region_window *win = rg->window;
+
+		rg->window = win->next;
+		free(win);
+	}
 	region_delete(rg);
+}
+
+/* ------------------------------------------------------------------ windows */
+
+static int windows_reserve(struct region *rg)
+{
+	uint8_t *at;
+	int rc;
+
+	if (rg->windows_reserved)
+		return 0;
+	rc = reserve_one(WINDOWS_BYTES + REGION_ALIGN, &rg->windows_reserved, &at);
+	if (!rc)
+		atomic_store(&rg->windows, at);
+	return rc;
+}
+
+int region_window_open(struct region *rg, int fd, uint64_t bytes, uint64_t span,
+		       struct region_window **out)
+{
+	struct region_window *win = calloc(1, sizeof(*win)), **at;
+	uint8_t *from;
+	int rc;
+
+	if (!win)
+		return -ENOMEM;
+	if (MAX(bytes, span) > WINDOWS_BYTES) {
+		free(win);
+		return -ENOSPC;
+	}
+	win->span = ALIGN_UP(MAX(MAX(bytes, span), 1), REGION_ALIGN);
+	mutex_lock(&rg->lock);
+	rc = windows_reserve(rg);
+	from = atomic_load(&rg->windows);
+	/* The first gap that is large enough. */
+	for (at = &rg->window; !rc && *at && (uint64_t)((*at)->at - from) < win->span;
+	     at = &(*at)->next)
+		from = (uint8_t *)(uintptr_t)(*at)->at + (*at)->span;
+	if (!rc && !*at && (uint64_t)(from - atomic_load(&rg->windows)) + win->span > WINDOWS_BYTES)
+		rc = -ENOSPC;
+	if (!rc) {
+		win->at = from;
+		win->next = *at;
+		*at = win;
+	}
+	mutex_unlock(&rg->lock);
+	if (rc) {
+		free(win);
+		return rc;
+	}
+	rc = region_window_extend(win, fd, bytes);
+	if (rc)
+		region_window_close(rg, win);
+	else
+		*out = win;
+	return rc;
+}
+
+int region_window_extend(struct region_window *win, int fd, uint64_t bytes)
+{
+	const uint64_t from = atomic_load(&win->mapped);
+	const uint64_t to = ALIGN_UP(bytes, (uint64_t)PMFS_PAGE_SIZE);
+
+	if (to <= from)
+		return 0;
+	if (to > win->span)
+		return -ENOSPC;
+	/* Joined by the kernel with what is before it. */
+	if (mmap((uint8_t *)(uintptr_t)win->at + from, to - from, PROT_READ, MAP_SHARED | MAP_FIXED,
+		 fd, (off_t)from) == MAP_FAILED)
+		return -errno;
+	atomic_store(&win->mapped, to);
+	return 0;
+}
+
+void region_window_close(struct region *rg, struct region_window *win)
+{
+	struct region_window **at = &rg->window;
+
+	mutex_lock(&rg->lock);
+	while (*at != win)
+		at = &(*at)->next;
+	/* Where the kernel does not give them back as reserved, nobody gets these addresses. */
+	if (!unmap_frames((uint8_t *)(uintptr_t)win->at, 0, win->span / PMFS_PAGE_SIZE)) {
+		*at = win->next;
+		free(win);
+	}
+	mutex_unlock(&rg->lock);
 }
 
 /* ------------------------------------------------------------------ size */

@@ -79,6 +79,34 @@ int region_grow(struct region *rg, uint64_t frames);
  */
 int region_truncate(struct region *rg, uint64_t frames);
 
+/*
+ * Windows: addresses of the region behind those of its frames, where the memory of another file (a
+ * view's) can be read.  Nothing of a window is a frame: it has no number, and no map points to it.
+ * The addresses are another window's only after region_window_close().
+ */
+struct region_window {
+	struct region_window *next; /* of the region; guarded by the region's lock */
+	const uint8_t *at;
+	uint64_t span;		 /* bytes of addresses; set once */
+	_Atomic uint64_t mapped; /* bytes of the file that can be looked at; only grows */
+};
+/*
+ * Map the first `bytes` of fd, with addresses for at least `span` bytes.  -ENOSPC, -ENOMEM: no
+ * addresses.
+ */
+int region_window_open(struct region *rg, int fd, uint64_t bytes, uint64_t span,
+		       struct region_window **out);
+/* Map so many bytes, if there are addresses: -ENOSPC.  The caller sees to it that it is one at a
+ * time. */
+int region_window_extend(struct region_window *win, int fd, uint64_t bytes);
+void region_window_close(struct region *rg, struct region_window *win);
+/*
+ * Run fn(arg), which looks at frames and windows at any address and does nothing else: 0, or -EIO
+ * when a load faulted (the file has become shorter, a hole in it could not be filled); fn has not
+ * come to its end then.
+ */
+int region_look(void (*fn)(void *arg), void *arg);
+
 /* Read-only address of a frame, which must be below region_frames(). */
 const void *region_at(const struct region *rg, pfn_t pfn);
 

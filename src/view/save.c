@@ -9,13 +9,14 @@
 #include <linux/falloc.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/bits.h"
 #include "base/hash.h"
+#include "base/log.h"
 #include "pmfs/ring.h"
+#include "store/store.h"
 #include "view/view_impl.h"
 
 #define PAGE	    PMFS_PAGE_SIZE
@@ -91,59 +92,116 @@ int view_load(struct view *v)
 struct save {
 	struct view *v;
 	struct fs *fs;
-	uint64_t size;	   /* of the memory */
-	uint64_t old_size; /* of the file */
-	uint8_t *buf;	   /* CHUNK bytes */
+	uint64_t size;	     /* of the memory */
+	uint64_t old_size;   /* of the file */
+	const uint8_t *look; /* the memory, up to look_end; NULL: by read(2) */
+	uint64_t look_end;
+	uint8_t *buf; /* CHUNK bytes */
 	uint64_t pages;	   /* written */
 	bool changed;
 };
 
-/* Which of the pages in buf differ from the file's?  Beyond its end it has zeros. */
-static int compare(struct save *sv, uint64_t off, size_t len, uint64_t *differs)
+/* Windows of small views are not worth growing. */
+#define SPAN_MIN (UINT64_C(64) << 20)
+
+static struct region *region_of(const struct view *v)
 {
-	size_t at = 0;
-
-	memset(differs, 0, BITMAP_WORDS(CHUNK_PAGES) * sizeof(*differs));
-	while (at < len) {
-		struct iovec iov[CHUNK_PAGES + 1];
-		struct fs_read rd = {.iov = iov, .max = ARRAY_SIZE(iov)};
-		ssize_t n = 0;
-
-		if (off + at < sv->old_size) {
-			n = fs_read_begin(sv->fs, sv->v->id, off + at, len - at, &rd);
-			if (n < 0)
-				return (int)n;
-			for (int i = 0; n && i < rd.count; i++) {
-				const uint8_t *with = iov[i].iov_base;
-
-				for (size_t done = 0, k; done < iov[i].iov_len;
-				     done += k, at += k) {
-					k = MIN(iov[i].iov_len - done, PAGE - at % PAGE);
-					if (!bit_test(differs, at / PAGE) &&
-					    memcmp(sv->buf + at, with + done, k))
-						bit_set(differs, at / PAGE);
-				}
-			}
-			fs_read_end(sv->fs, &rd);
-		}
-		if (n)
-			continue;
-		for (size_t k; at < len; at += k) {
-			k = MIN(len - at, PAGE - at % PAGE);
-			if (!mem_is_zero(sv->buf + at, k))
-				bit_set(differs, at / PAGE);
-		}
-	}
-	return 0;
+	return store_region(fs_store(v->vs->fs));
 }
 
-/* Write what differs of the bytes in buf. */
-static int put_chunk(struct save *sv, uint64_t off, size_t len)
+int view_open_window(struct view *v, uint64_t size)
+{
+	int rc;
+
+	if (v->window && size > v->window->span) {
+		region_window_close(region_of(v), v->window);
+		v->window = NULL;
+	}
+	if (v->window)
+		return region_window_extend(v->window, v->fd, size);
+	rc = region_window_open(region_of(v), v->fd, size, MAX(SPAN_MIN, 2 * size), &v->window);
+	return rc == -ENOSPC && size > SPAN_MIN
+		       ? region_window_open(region_of(v), v->fd, size, size, &v->window)
+		       : rc;
+}
+
+struct comparison {
+	const uint8_t *mem; /* len bytes */
+	size_t at, len;
+	const struct iovec *iov; /* the file's, from `at` on; none: zeros */
+	int count;
+	uint64_t *differs; /* a bit per page, from mem on */
+};
+
+static void compare_some(void *arg)
+{
+	struct comparison *cmp = arg;
+	size_t at = cmp->at;
+
+	for (int i = 0; i < cmp->count; i++) {
+		const uint8_t *with = cmp->iov[i].iov_base;
+
+		for (size_t done = 0, k; done < cmp->iov[i].iov_len; done += k, at += k) {
+			k = MIN(cmp->iov[i].iov_len - done, PAGE - at % PAGE);
+			if (!bit_test(cmp->differs, at / PAGE) &&
+			    memcmp(cmp->mem + at, with + done, k))
+				bit_set(cmp->differs, at / PAGE);
+		}
+	}
+	for (size_t k; !cmp->count && at < cmp->len; at += k) {
+		k = MIN(cmp->len - at, PAGE - at % PAGE);
+		if (!mem_is_zero(cmp->mem + at, k))
+			bit_set(cmp->differs, at / PAGE);
+	}
+}
+
+/* Which of the pages at mem differ from the file's?  Beyond its end it has zeros. */
+static int compare(struct save *sv, uint64_t off, const uint8_t *mem, size_t len, uint64_t *differs)
+{
+	struct iovec iov[CHUNK_PAGES + 1];
+	struct comparison cmp = {.mem = mem, .len = len, .iov = iov, .differs = differs};
+	int rc = 0;
+
+	memset(differs, 0, BITMAP_WORDS(CHUNK_PAGES) * sizeof(*differs));
+	while (cmp.at < len && !rc && off + cmp.at < sv->old_size) {
+		struct fs_read rd = {.iov = iov, .max = ARRAY_SIZE(iov)};
+		const ssize_t n =
+			fs_read_begin(sv->fs, sv->v->id, off + cmp.at, len - cmp.at, &rd);
+
+		if (n < 0)
+			return (int)n;
+		cmp.count = n ? rd.count : 0;
+		if (n)
+			rc = region_look(compare_some, &cmp);
+		fs_read_end(sv->fs, &rd);
+		if (!n)
+			break;
+		cmp.at += (size_t)n;
+	}
+	cmp.count = 0;
+	return rc ? rc : region_look(compare_some, &cmp);
+}
+
+struct copying {
+	uint8_t *to;
+	const uint8_t *from;
+	size_t len;
+};
+
+static void copy_some(void *arg)
+{
+	const struct copying *c = arg;
+
+	memcpy(c->to, c->from, c->len);
+}
+
+/* Write what differs of the bytes at mem, which is the buffer or in the window. */
+static int put_chunk(struct save *sv, uint64_t off, const uint8_t *mem, size_t len)
 {
 	uint64_t differs[BITMAP_WORDS(CHUNK_PAGES)];
 	const uint64_t pages = DIV_ROUND_UP(len, PAGE);
 	uint64_t from, to;
-	int rc = compare(sv, off, len, differs);
+	int rc = compare(sv, off, mem, len, differs);
 
 	for (from = 0; !rc; from = to) {
 		size_t at, n;
@@ -155,6 +213,13 @@ static int put_chunk(struct save *sv, uint64_t off, size_t len)
 		to = bit_find_zero(differs, pages, from);
 		at = from * PAGE;
 		n = MIN(to * PAGE, len) - at;
+		if (mem != sv->buf) {
+			struct copying c = {.to = sv->buf + at, .from = mem + at, .len = n};
+
+			rc = region_look(copy_some, &c);
+			if (rc)
+				break;
+		}
 		while (n && done >= 0) {
 			done = fs_write(sv->fs, sv->v->id, off + at, sv->buf + at, n, 0);
 			if (done > 0) {
@@ -176,12 +241,19 @@ static int save_data(struct save *sv, uint64_t off, uint64_t end)
 
 	while (off < end && !rc) {
 		const uint64_t stop = MIN(end, ALIGN_DOWN(off, (uint64_t)CHUNK) + CHUNK);
-		const ssize_t n = pread(sv->v->fd, sv->buf, stop - off, (off_t)off);
+		ssize_t n;
+
+		if (stop <= sv->look_end) {
+			rc = put_chunk(sv, off, sv->look + off, stop - off);
+			off = stop;
+			continue;
+		}
+		n = pread(sv->v->fd, sv->buf, stop - off, (off_t)off);
 
 		/* Nobody but us makes it shorter. */
 		if (n != (ssize_t)(stop - off))
 			return n < 0 ? -errno : -EIO;
-		rc = put_chunk(sv, off, (size_t)n);
+		rc = put_chunk(sv, off, sv->buf, (size_t)n);
 		off = stop;
 	}
 	return rc;
@@ -230,34 +302,47 @@ static int save_range(struct save *sv, uint64_t off, uint64_t end)
 	return rc;
 }
 
-/*
- * A look into the memory of a ring, NULL: it is none.  Only where all of it is backed: a load from
- * a hole would take memory, and be a SIGBUS when there is none left.
- */
-static const void *map_ring(const struct view *v, const struct stat *st)
+/* Is it a ring all of which can be looked at? */
+static bool is_ring(const struct save *sv, const struct stat *st)
 {
 	uint64_t magic;
-	void *map;
 
-	if ((uint64_t)st->st_size < PMFS_RING_HEADER_BYTES ||
-	    (uint64_t)st->st_blocks * 512 < (uint64_t)st->st_size ||
-	    pread(v->fd, &magic, sizeof(magic), 0) != sizeof(magic) || magic != PMFS_RING_MAGIC)
-		return NULL;
-	map = mmap(NULL, (size_t)st->st_size, PROT_READ, MAP_SHARED, v->fd, 0);
-	return map == MAP_FAILED ? NULL : map;
+	return sv->size >= PMFS_RING_HEADER_BYTES && sv->size <= sv->look_end &&
+	       (uint64_t)st->st_blocks * 512 >= sv->size &&
+	       pread(sv->v->fd, &magic, sizeof(magic), 0) == sizeof(magic) &&
+	       magic == PMFS_RING_MAGIC;
 }
 
-static int save_ring(struct save *sv, const void *ring)
-{
-	const uint64_t done = pmfs_ring_copy_begin(ring, sv->size);
-	int rc = save_range(sv, PMFS_RING_HEADER_BYTES, sv->size);
+struct ring_copy {
+	const struct save *sv;
+	uint64_t done;
+};
 
-	if (rc)
-		return rc;
-	if (pread(sv->v->fd, sv->buf, PMFS_RING_HEADER_BYTES, 0) != PMFS_RING_HEADER_BYTES)
-		return -EIO;
-	pmfs_ring_copy_end(ring, sv->buf, sv->size, done);
-	return put_chunk(sv, 0, PMFS_RING_HEADER_BYTES);
+static void ring_begin(void *arg)
+{
+	struct ring_copy *rc = arg;
+
+	rc->done = pmfs_ring_copy_begin(rc->sv->look, rc->sv->size);
+}
+
+static void ring_end(void *arg)
+{
+	const struct ring_copy *rc = arg;
+
+	memcpy(rc->sv->buf, rc->sv->look, PMFS_RING_HEADER_BYTES);
+	pmfs_ring_copy_end(rc->sv->look, rc->sv->buf, rc->sv->size, rc->done);
+}
+
+static int save_ring(struct save *sv)
+{
+	struct ring_copy copy = {.sv = sv};
+	int rc = region_look(ring_begin, &copy);
+
+	if (!rc)
+		rc = save_range(sv, PMFS_RING_HEADER_BYTES, sv->size);
+	if (!rc)
+		rc = region_look(ring_end, &copy);
+	return rc ? rc : put_chunk(sv, 0, sv->buf, PMFS_RING_HEADER_BYTES);
 }
 
 /* Size and times; what was written has moved these on. */
@@ -286,7 +371,6 @@ static int save_attr(struct save *sv, const struct fs_attr *was, const struct st
 static int save_locked(struct save *sv)
 {
 	struct fs_setattr shorter = {0};
-	const void *ring;
 	struct fs_attr was;
 	struct stat st;
 	int rc;
@@ -307,10 +391,15 @@ static int save_locked(struct save *sv)
 			return rc;
 		sv->old_size = sv->size;
 	}
-	ring = map_ring(sv->v, &st);
-	rc = ring ? save_ring(sv, ring) : save_range(sv, 0, sv->size);
-	if (ring)
-		munmap((void *)(uintptr_t)ring, sv->size);
+	rc = view_open_window(sv->v, sv->size);
+	if (rc) {
+		log_debug("a view of %llu bytes is saved without a window: %s",
+			  (unsigned long long)sv->size, strerror(-rc));
+	} else {
+		sv->look = sv->v->window->at;
+		sv->look_end = atomic_load(&sv->v->window->mapped);
+	}
+	rc = is_ring(sv, &st) ? save_ring(sv) : save_range(sv, 0, sv->size);
 	return rc ? rc : save_attr(sv, &was, &st);
 }
 

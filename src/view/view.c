@@ -15,6 +15,7 @@
 #include "base/lock.h"
 #include "base/log.h"
 #include "base/thread.h"
+#include "store/store.h"
 #include "view/mem.h"
 #include "view/view_impl.h"
 
@@ -37,6 +38,8 @@ static void destroy(struct view *v)
 {
 	struct views *vs = v->vs;
 
+	if (v->window)
+		region_window_close(store_region(fs_store(vs->fs)), v->window);
 	if (v->fd >= 0)
 		close(v->fd);
 	if (v->ro_fd >= 0)
@@ -352,11 +355,11 @@ int view_set_times(struct view *v, unsigned mask, const struct fs_setattr *set)
 
 /* ------------------------------------------------------------------ all of them */
 
-int views_save(struct views *vs)
+/* All that are in memory, each with one more user; *out is the caller's to free. */
+static ssize_t list_loaded(struct views *vs, struct view ***out)
 {
 	struct view **all, *v;
-	size_t n = 0;
-	int rc = 0, changed = 0;
+	ssize_t n = 0;
 
 	mutex_lock(&vs->lock);
 	all = calloc(vs->count + 1, sizeof(struct view *));
@@ -367,9 +370,31 @@ int views_save(struct views *vs)
 		all[n++] = v;
 	}
 	mutex_unlock(&vs->lock);
-	if (!all)
-		return -ENOMEM;
-	for (size_t i = 0; i < n; i++) {
+	*out = all;
+	return all ? n : -ENOMEM;
+}
+
+void views_make_huge(struct views *vs)
+{
+	struct view **all = NULL;
+	const ssize_t n = atomic_load(&vs->no_huge) ? 0 : list_loaded(vs, &all);
+
+	for (ssize_t i = 0; i < n; i++) {
+		view_make_huge(all[i]);
+		view_put(all[i]);
+	}
+	free(all);
+}
+
+int views_save(struct views *vs)
+{
+	struct view **all;
+	const ssize_t n = list_loaded(vs, &all);
+	int rc = 0, changed = 0;
+
+	if (n < 0)
+		return (int)n;
+	for (ssize_t i = 0; i < n; i++) {
 		const int one = view_save(all[i]);
 
 		if (one < 0 && !rc)
@@ -414,6 +439,7 @@ static void *saver_main(void *arg)
 		if (cond_timedwait_ms(&vs->wake, &vs->saver_lock, vs->save_ms) != -ETIMEDOUT)
 			continue;
 		mutex_unlock(&vs->saver_lock);
+		views_make_huge(vs);
 		rc = views_save(vs);
 		/* Now rather than with the store's next timer, which could be as far away again. */
 		if (rc > 0)

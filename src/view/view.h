@@ -48,6 +48,9 @@ uint64_t views_dir(const struct views *vs);
 /* Save all that changed.  Returns how many had changed, or the first error; the others are saved
  * all the same. */
 int views_save(struct views *vs);
+/* Make huge pages of a part of the memory, where it is complete and the kernel has them; the thread
+ * that saves does so each time. */
+void views_make_huge(struct views *vs);
 
 struct views_stats {
 	uint64_t loaded; /* views in memory */

@@ -61,6 +61,66 @@ run() { # OPTIONS
 run
 run passthrough=off
 
+say "a large view becomes huge pages where it is complete, and takes no more memory for it"
+mount_pmfs ram "$M" size=64M,views=12M,commit=1
+cat >"$T/huge.py" <<'PY'
+import ctypes, mmap, os, sys, time
+top, direct, daemon = sys.argv[1], sys.argv[2] == "True", sys.argv[3]
+MIB = 1 << 20
+COLLAPSE = 25
+
+def pmd_mapped(pid):
+    with open("/proc/%s/smaps_rollup" % pid) as f:
+        return sum(int(l.split()[1]) for l in f if l.startswith("ShmemPmdMapped:"))
+
+# Does a memory file get one here and now?  Where it is mapped must fit.
+def offered():
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_size_t
+    libc.mmap.argtypes = [ctypes.c_size_t, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]
+    libc.madvise.argtypes = [ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int]
+    fd = os.memfd_create("control")
+    os.write(fd, bytes(2 * MIB))
+    at = libc.mmap(0, 4 * MIB, 0, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
+    at = (at + 2 * MIB - 1) // (2 * MIB) * (2 * MIB)
+    at = libc.mmap(at, 2 * MIB, mmap.PROT_READ, mmap.MAP_SHARED | 0x10, fd, 0)
+    return libc.madvise(at, 2 * MIB, COLLAPSE) == 0
+
+path = top + "/.pmfs/views/huge"
+fd = os.open(path, os.O_RDWR | os.O_CREAT)
+os.truncate(path, 32 * MIB)
+data = os.urandom(MIB) * 6
+assert os.pwrite(fd, data, 0) == len(data)
+os.pwrite(fd, b"x", 20 * MIB)
+m = mmap.mmap(fd, 32 * MIB)
+blocks = os.fstat(fd).st_blocks
+if not direct:
+    print("the kernel's page cache has its own pages: nothing to see")
+elif not offered():
+    print("this kernel gives no huge pages")
+else:
+    end = time.monotonic() + 60
+    while not pmd_mapped(daemon) and time.monotonic() < end:
+        time.sleep(0.1)
+    # Memory can be in too many pieces by now.
+    assert pmd_mapped(daemon) or not offered(), "no huge page of the view is mapped"
+    for at in range(0, 6 * MIB, 4096):
+        m[at]
+    print("%d KiB are huge pages to the daemon, %d KiB to us" % (pmd_mapped(daemon), pmd_mapped("self")))
+assert m[:6 * MIB] == data
+assert os.fstat(fd).st_blocks == blocks == (6 * MIB + 4096) // 512, (os.fstat(fd).st_blocks, blocks)
+# Half of one goes, and is free for others.
+m.close()
+os.truncate(path, 3 * MIB)
+assert os.fstat(fd).st_blocks == 3 * MIB // 512
+other = os.open(top + "/.pmfs/views/other", os.O_RDWR | os.O_CREAT)
+os.posix_fallocate(other, 0, 9 * MIB)
+assert os.pread(fd, 4 * MIB, 0) == data[:3 * MIB]
+PY
+direct=$(pmfs-ctl --json status "$M" | python3 -c 'import json,sys; print(json.load(sys.stdin)["data"]["features"]["passthrough"])')
+python3 "$T/huge.py" "$M" "$direct" "$(daemon_of "$M")"
+umount_pmfs "$M"
+
 say "a read-only mount shows views and takes none"
 make_image "$T/image" 64M
 mount_pmfs "$T/image" "$M"

@@ -795,9 +795,83 @@ static void test_region_threads_fault(void **state)
 	close_kind(rg);
 }
 
+/* ------------------------------------------------------------------ windows */
+
+static int memory_of(uint64_t pages, uint8_t first)
+{
+	const int fd = memfd_create("test", MFD_CLOEXEC);
+	uint8_t page[PMFS_PAGE_SIZE];
+
+	assert_true(fd >= 0);
+	for (uint64_t i = 0; i < pages; i++) {
+		memset(page, first + (int)i, sizeof(page));
+		assert_int_equal(write(fd, page, sizeof(page)), sizeof(page));
+	}
+	return fd;
+}
+
+struct sum {
+	const uint8_t *from;
+	uint64_t pages, sum;
+};
+
+static void add_up(void *arg)
+{
+	struct sum *s = arg;
+
+	for (uint64_t i = 0; i < s->pages; i++)
+		s->sum += s->from[i * PMFS_PAGE_SIZE];
+}
+
+static void test_region_windows(void **state)
+{
+	const uint64_t huge = UINT64_C(2) << 20;
+	struct region_window *a, *b, *c;
+	struct region *rg;
+	struct sum s;
+	int fd, fd2;
+
+	(void)state;
+	assert_int_equal(region_open_memfd(&rg, 100), 0);
+	assert_int_equal(region_grow(rg, 10), 0);
+	fd = memory_of(4, 1);
+	fd2 = memory_of(1, 9);
+	assert_int_equal(region_window_open(rg, fd, 2 * PMFS_PAGE_SIZE, 3 * huge, &a), 0);
+	assert_int_equal(region_window_open(rg, fd2, PMFS_PAGE_SIZE, 0, &b), 0);
+	assert_ptr_equal(b->at, a->at + 3 * huge);
+	assert_int_equal(a->at[0] + a->at[PMFS_PAGE_SIZE] + b->at[0], 1 + 2 + 9);
+	assert_int_equal(region_window_extend(a, fd, 4 * PMFS_PAGE_SIZE), 0);
+	s = (struct sum){.from = a->at, .pages = 4};
+	assert_int_equal(region_look(add_up, &s), 0);
+	assert_int_equal(s.sum, 1 + 2 + 3 + 4);
+	assert_int_equal(region_window_extend(b, fd2, huge + 1), -ENOSPC);
+	assert_int_equal(region_window_open(rg, fd2, UINT64_C(1) << 50, 0, &c), -ENOSPC);
+
+	/* A file that has become shorter is an error of who looks, and of nobody else. */
+	assert_int_equal(ftruncate(fd, PMFS_PAGE_SIZE), 0);
+	assert_int_equal(region_look(add_up, &s), -EIO);
+	s = (struct sum){.from = b->at, .pages = 1};
+	assert_int_equal(region_look(add_up, &s), 0);
+	assert_int_equal(region_error(rg), 0);
+
+	/* Addresses are used again when they have been given back, not before. */
+	assert_int_equal(region_window_open(rg, fd2, PMFS_PAGE_SIZE, 0, &c), 0);
+	assert_ptr_equal(c->at, b->at + b->span);
+	region_window_close(rg, c);
+	region_window_close(rg, a);
+	assert_int_equal(region_window_open(rg, fd2, PMFS_PAGE_SIZE, 2 * huge, &c), 0);
+	assert_ptr_equal(c->at + 3 * huge, b->at);
+	assert_int_equal(c->at[0], 9);
+	region_window_close(rg, b);
+	close(fd);
+	close(fd2);
+	region_close(rg);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_region_windows),
 		cmocka_unit_test_setup_teardown(test_region_write_then_read, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_region_refuses_frames_it_has_not, setup,
 						teardown),

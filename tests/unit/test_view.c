@@ -225,6 +225,75 @@ static void test_view_limit(void **state)
 	free(buf);
 }
 
+/* What is mapped into the region grows with the view; without addresses it is saved, too. */
+static void test_view_windows(void **state)
+{
+	struct fixture *fx = *state;
+	const uint64_t at[] = {0, 70 * MIB, 200 * MIB, UINT64_C(3) << 40, UINT64_C(3) << 41};
+	uint8_t page[4096], got[4096];
+	struct view *v;
+
+	assert_int_equal(view_get(fx->vs, fx->id, true, &v), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(at); i++) {
+		memset(page, 'a' + (int)i, sizeof(page));
+		assert_int_equal(view_write(v, at[i], page, sizeof(page)), sizeof(page));
+		assert_int_equal(view_save(v), 1);
+		for (size_t k = 0; k <= i; k++) {
+			memset(page, 'a' + (int)k, sizeof(page));
+			assert_int_equal(fs_read(fx->fs, fx->id, at[k], got, 4096), 4096);
+			assert_memory_equal(got, page, 4096);
+		}
+	}
+	assert_int_equal(view_save(v), 0);
+	assert_int_equal(view_truncate(v, 10), 0);
+	assert_int_equal(view_save(v), 1);
+	view_put(v);
+}
+
+/* Huge pages are made of memory that is there, and change neither bytes nor how much there is. */
+static void test_view_huge(void **state)
+{
+	const uint64_t size = 4 * MIB;
+	struct fixture *fx = *state;
+	uint8_t *buf = malloc(size), *map;
+	struct fs_attr before, after;
+	struct view *v;
+
+	assert_non_null(buf);
+	for (uint64_t i = 0; i < size; i++)
+		buf[i] = (uint8_t)rnd(fx);
+	assert_int_equal(view_get(fx->vs, fx->id, true, &v), 0);
+	/* A complete 2 MiB, and one with a hole. */
+	assert_int_equal(view_truncate(v, size), 0);
+	assert_int_equal(view_write(v, 0, buf, size - 8192), (int64_t)size - 8192);
+	assert_int_equal(view_write(v, size - 4096, buf + size - 4096, 4096), 4096);
+	memset(buf + size - 8192, 0, 4096);
+	assert_int_equal(view_attr(v, &before), 0);
+	views_make_huge(fx->vs);
+	views_make_huge(fx->vs);
+	assert_int_equal(view_attr(v, &after), 0);
+	assert_int_equal(after.blocks, before.blocks);
+	map = mmap(NULL, size, PROT_READ, MAP_SHARED, view_fd(v), 0);
+	assert_ptr_not_equal(map, MAP_FAILED);
+	assert_memory_equal(map, buf, size - 8192);
+	assert_int_equal(view_save(v), 1);
+	assert_file(fx, fx->id, buf, size);
+	/* A part of one can go. */
+	assert_int_equal(view_fallocate(v, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 4096, 4096),
+			 0);
+	memset(buf + 4096, 0, 4096);
+	assert_int_equal(view_attr(v, &after), 0);
+	assert_int_equal(after.blocks + 8, before.blocks);
+	assert_int_equal(view_truncate(v, 12288), 0);
+	assert_int_equal(view_attr(v, &after), 0);
+	assert_int_equal(after.blocks, 16);
+	assert_int_equal(view_save(v), 1);
+	assert_file(fx, fx->id, buf, 12288);
+	assert_int_equal(munmap(map, size), 0);
+	view_put(v);
+	free(buf);
+}
+
 /* W1: the number of a removed view is not another's as long as its memory is there. */
 static void test_view_unlinked(void **state)
 {
@@ -361,6 +430,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_view_model, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_view_saves_only_what_changed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_view_limit, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_view_windows, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_view_huge, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_view_unlinked, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_view_ring_is_copied_by_its_protocol, setup,
 						teardown),
