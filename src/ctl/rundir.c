@@ -144,6 +144,7 @@ static int read_info_at(int dirfd, struct rundir_info *out)
 		rc = decode_info(obj, out);
 	json_decref(obj);
 	out->uid = st.st_uid;
+	out->published = st.st_mtim;
 out:
 	free(buf);
 	close(fd);
@@ -423,8 +424,14 @@ int rundir_each(int (*fn)(void *arg, const struct rundir_info *info), void *arg)
 struct find {
 	dev_t dev;
 	long uid;
+	bool found;
 	struct rundir_info *out;
 };
+
+static bool later(const struct timespec *a, const struct timespec *b)
+{
+	return a->tv_sec != b->tv_sec ? a->tv_sec > b->tv_sec : a->tv_nsec > b->tv_nsec;
+}
 
 static int match_find(void *arg, const struct rundir_info *info)
 {
@@ -432,8 +439,10 @@ static int match_find(void *arg, const struct rundir_info *info)
 
 	if (info->dev != f->dev || (f->uid >= 0 && info->uid != (uid_t)f->uid))
 		return 0;
-	*f->out = *info;
-	return 1;
+	if (!f->found || later(&info->published, &f->out->published))
+		*f->out = *info;
+	f->found = true;
+	return 0;
 }
 
 int rundir_find_dev(dev_t dev, long uid, struct rundir_info *out)
@@ -441,7 +450,7 @@ int rundir_find_dev(dev_t dev, long uid, struct rundir_info *out)
 	struct find f = {.dev = dev, .uid = uid, .out = out};
 	int rc = rundir_each(match_find, &f);
 
-	return rc == 1 ? 0 : rc ? rc : -ENOENT;
+	return rc ? rc : f.found ? 0 : -ENOENT;
 }
 
 static int take_info(void *arg, const struct rundir_info *info)

@@ -21,6 +21,7 @@
 #include <limits.h>
 #include <stdbool.h>
 #include <sys/types.h>
+#include <time.h>
 
 struct rundir {
 	char path[PATH_MAX];
@@ -33,6 +34,7 @@ struct rundir_info {
 	uid_t uid; /* who owns the directory */
 	dev_t dev; /* of the mount */
 	bool read_only;
+	struct timespec published; /* when the rest was written down last; not published itself */
 	char path[PATH_MAX]; /* the runtime directory */
 	char dir[PATH_MAX];  /* the mount point */
 	char source[PATH_MAX];
@@ -52,7 +54,8 @@ void rundir_remove(struct rundir *rd);
 
 /* All daemons that live, have a mount and may be seen by the caller.  fn: not 0 ends. */
 int rundir_each(int (*fn)(void *arg, const struct rundir_info *info), void *arg);
-/* The one with this device; uid: whose daemon it is, -1 unknown.  -ENOENT. */
+/* The one with this device; uid: whose daemon it is, -1 unknown.  -ENOENT.  The newest one: a daemon
+ * that hangs may outlive its mount, whose device number the kernel gives to the next. */
 int rundir_find_dev(dev_t dev, long uid, struct rundir_info *out);
 /* Read the info.json below path.  -ENOENT, -EUCLEAN. */
 int rundir_read(const char *path, struct rundir_info *out);

@@ -42,6 +42,25 @@ kill -CONT "$DAEMON"
 unset PMFS_TIMEOUT
 expect_ok pmfs-ctl status "$M"
 
+if [ "$(id -u)" = 0 ]; then
+	say 'a daemon that hangs after its mount has gone: the device number is another one'"'"'s now'
+	# The kernel gives the lowest free number, and the next daemon mounts its statistics first.
+	umount_pmfs "$M"
+	mkdir "$T/lower"
+	mount -t tmpfs none "$T/lower"
+	mount_pmfs ram "$M" size=64M
+	stuck=$DAEMON number=$(stat -c %d "$M")
+	kill -STOP "$stuck"
+	umount "$T/lower"
+	umount -l "$M"
+	M=$T/next
+	mount_pmfs ram "$M" size=64M
+	[ "$(stat -c %d "$M")" = "$number" ] || echo 'the kernel gave it another number, so this shows nothing'
+	expect_equal "$(pmfs-ctl --json status "$M" | jq .data.mount.pid)" "$DAEMON" 'who answers'
+	kill -KILL "$stuck"
+	wait_gone "$stuck" || fail 'it does not die'
+fi
+
 say 'dead'
 kill -KILL "$DAEMON"
 wait_gone "$DAEMON" || fail 'it does not die'
