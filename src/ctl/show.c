@@ -51,6 +51,24 @@ static void size_row(FILE *f, const char *name, uint64_t bytes, const char *note
 	    note);
 }
 
+/* How a view is served, and what is weaker than the other way (doc/views.md). */
+static void show_served(FILE *f, bool passthrough)
+{
+	static const char *const cached[] = {
+		"the alias sees stores after msync(2) or fsync(2), and a write(2) soon",
+		"a store beyond the memory limit works, and fsync(2) fails",
+		"mappings keep only what the kernel has of them when the daemon ends",
+	};
+
+	fprintf(f, "%-15s %s\n", "served by",
+		passthrough ? "passthrough: the alias sees every store at once" :
+			      "the page cache of the kernel");
+	if (passthrough)
+		fprintf(f, "%-15s %s\n", "weaker", "msync(2) makes nothing durable; fsync(2) does");
+	for (size_t i = 0; !passthrough && i < sizeof(cached) / sizeof(cached[0]); i++)
+		fprintf(f, "%-15s %s\n", i ? "" : "weaker", cached[i]);
+}
+
 void show_info(FILE *f, const json_t *info)
 {
 	static const char *const rows[][2] = {
@@ -68,10 +86,7 @@ void show_info(FILE *f, const json_t *info)
 	if (!json_is_object(memory))
 		return;
 	size_row(f, "in memory", number(memory, "bytes"), "");
-	fprintf(f, "%-15s %s\n", "served by",
-		json_is_true(json_object_get(memory, "passthrough")) ?
-			"passthrough: the alias sees every store at once" :
-			"the page cache: the alias sees stores after msync(2), writes at once");
+	show_served(f, json_is_true(json_object_get(memory, "passthrough")));
 }
 
 void show_df(FILE *f, const json_t *df)

@@ -164,6 +164,8 @@ info = subprocess.run(["pmfs-ctl", "--json", "info", views + "model"], capture_o
 import json
 data = json.loads(info)["data"]
 assert data["kind"] == "view" and data["memory"]["passthrough"] == direct, data
+text = subprocess.run(["pmfs-ctl", "info", views + "model"], check=True, capture_output=True, text=True).stdout
+assert ("makes nothing durable" if direct else "the alias sees stores after msync") in text, text
 data = json.loads(subprocess.run(["pmfs-ctl", "--json", "info", alias + "model"], capture_output=True, check=True).stdout)["data"]
 assert data["kind"] == "alias", data
 PY
