@@ -531,7 +531,7 @@ static int walk_node(struct walk *w, uint32_t level, uint64_t index, pfn_t pfn, 
 		error = leaf_check(w->mt, index, node.entry);
 	rc = w->fn(w->arg, level, index, pfn, error);
 	if (rc || error || level == 0)
-		return rc;
+		return MIN(rc, 0);
 	for (unsigned int i = 0; i < PMFS_MAP_FANOUT && !rc; i++) {
 		const pfn_t child = le64_get(node.child[i].pfn);
 

@@ -104,7 +104,7 @@ void maptree_apply(struct maptree *mt, const struct maptree_update *up,
 
 /*
  * Call fn for each node, from the top down, with its own verdict: 0, or the error of reading it
- * (its children are then left out).
+ * (its children are then left out).  fn returns 0, 1 to leave the children out, or an error that ends it.
  */
 int maptree_walk(struct maptree *mt,
 		 int (*fn)(void *arg, uint32_t level, uint64_t index, pfn_t pfn, int error),

@@ -193,6 +193,7 @@ static int leaf_load(struct pagemap *pm, uint64_t index, struct map_leaf **out)
 	leaf->counted = index >= pm->old_leaves || index < atomic_load(&pm->scan_next);
 	atomic_store_explicit(&chunk->leaf[index & CHUNK_MASK], leaf, memory_order_release);
 	chunk->end = MAX(chunk->end, (uint32_t)(index & CHUNK_MASK) + 1);
+	atomic_fetch_add_explicit(&pm->in_memory, 1, memory_order_relaxed);
 out:
 	mutex_unlock(&pm->map_lock);
 	if (rc < 0)
@@ -216,6 +217,59 @@ int pagemap_leaf(struct pagemap *pm, vpn_t vpn, struct map_leaf **out)
 	if (vpn == VPN_NONE || vpn >= atomic_load_explicit(&pm->vpn_limit, memory_order_acquire))
 		return -EUCLEAN;
 	return leaf_get(pm, vpn >> PMFS_MAP_SHIFT, out);
+}
+
+/*
+ * Is there nothing in the tree and acc of the chunk that begins at this leaf?  A chunk is what one
+ * node of level 2 covers.  Caller holds map_lock.
+ */
+static bool chunk_unused(struct pagemap *pm, uint64_t index)
+{
+	static_assert(PAGEMAP_CHUNK_SHIFT == 2 * PMFS_MAP_SHIFT, "a node of level 2 is a chunk");
+	const uint64_t acc = acc_find(pm, index << PMFS_MAP_SHIFT);
+	pfn_t pfn = PFN_NONE;
+
+	if (atomic_load(&pm->chunk[index >> PAGEMAP_CHUNK_SHIFT]))
+		return false;
+	if (acc < pm->acc_count && le64_get(pm->acc[acc].vpn) >> PMFS_MAP_SHIFT >>
+						   PAGEMAP_CHUNK_SHIFT ==
+					   index >> PAGEMAP_CHUNK_SHIFT)
+		return false;
+	if (pm->tree.height <= 2)
+		return index || !pm->tree.height;
+	return !maptree_node(&pm->tree, 2, index >> PAGEMAP_CHUNK_SHIFT, &pfn) && pfn == PFN_NONE;
+}
+
+uint64_t pagemap_next(struct pagemap *pm, uint64_t index)
+{
+	const uint64_t end = DIV_ROUND_UP(atomic_load(&pm->vpn_limit), PMFS_MAP_FANOUT);
+
+	if (index >= end || atomic_load(&pm->chunk[index >> PAGEMAP_CHUNK_SHIFT]))
+		return MIN(index, end);
+	mutex_lock(&pm->map_lock);
+	while (index < end && chunk_unused(pm, index & ~CHUNK_MASK))
+		index = (index | CHUNK_MASK) + 1;
+	mutex_unlock(&pm->map_lock);
+	return MIN(index, end);
+}
+
+void pagemap_forget(struct pagemap *pm, uint64_t most)
+{
+	if (atomic_load(&pm->in_memory) <= most)
+		return;
+	mutex_lock(&pm->map_lock);
+	for (uint64_t c = 0; c < PAGEMAP_CHUNKS; c++) {
+		struct pagemap_chunk *chunk = atomic_load(&pm->chunk[c]);
+
+		for (uint32_t i = 0; chunk && i < chunk->end; i++) {
+			free(atomic_load(&chunk->leaf[i]));
+			atomic_store(&chunk->leaf[i], NULL);
+		}
+		if (chunk)
+			chunk->end = 0;
+	}
+	atomic_store(&pm->in_memory, 0);
+	mutex_unlock(&pm->map_lock);
 }
 
 /* ------------------------------------------------------------------ free page numbers */
@@ -698,6 +752,9 @@ static int scan_nodes(struct pagemap *pm, uint64_t index)
 			return rc;
 		if (pfn == PFN_NONE || pfn >= pm->old_frames)
 			continue;
+		/* Pages come after the nodes above them, so it could be a page's, too. */
+		if (frames_count(pm->fr, pfn))
+			return -ELOOP;
 		frames_scan_count(pm->fr, pfn);
 		atomic_fetch_add(&pm->nodes, 1);
 	}
@@ -762,12 +819,17 @@ int pagemap_scan(struct pagemap *pm, uint64_t max)
 		const uint64_t next = atomic_load(&pm->scan_next);
 
 		done = next >= pm->old_leaves;
-		if (!done && !chunk_get(pm, next))
+		if (!done && !(next & CHUNK_MASK) && chunk_unused(pm, next)) {
+			rc = scan_nodes(pm, next);
+			if (!rc)
+				atomic_store(&pm->scan_next, next + CHUNK_MASK + 1);
+		} else if (!done && !chunk_get(pm, next)) {
 			rc = -ENOMEM;
-		else if (!done)
+		} else if (!done) {
 			rc = scan_leaf(pm, next);
-		else if (!atomic_exchange(&pm->scanned, true))
+		} else if (!atomic_exchange(&pm->scanned, true)) {
 			frames_scan_done(pm->fr);
+		}
 		mutex_unlock(&pm->map_lock);
 		if (rc)
 			return rc;

@@ -89,6 +89,7 @@ struct pagemap {
 	void (*lost_said)(void *arg, vpn_t first, uint64_t pages, const char *why);
 	void *lost_arg;
 
+	_Atomic uint64_t in_memory; /* leaves */
 	_Atomic uint64_t pages;	  /* with a count, as far as the scan has come */
 	_Atomic uint64_t holes;
 };
@@ -147,6 +148,14 @@ struct pagemap_copy {
 int pagemap_peek(struct pagemap *pm, uint64_t index, struct pagemap_copy *out);
 
 /*
+ * The first leaf from index on that could hold pages, no more than the end of the map: what is skipped are
+ * whole PAGEMAP_CHUNK_SHIFT runs without a node, of which an image may claim any number.
+ */
+uint64_t pagemap_next(struct pagemap *pm, uint64_t index);
+/* Of a map that is never changed, and that nobody else is using: keep at most that many leaves. */
+void pagemap_forget(struct pagemap *pm, uint64_t most);
+
+/*
  * Read the nodes that begin at a leaf once more from the image, from the leaf up.  Returns how many
  * are good, or the error of the first that is not, whose level is then in *level.
  */
@@ -187,7 +196,8 @@ void pagemap_set_tree(struct pagemap *pm, const struct maptree_update *up);
 
 /*
  * Derive free frames and pages from at most max leaves.  1: all done; 0: more; errors as above,
- * which leave it undone.
+ * which leave it undone; -ELOOP: a node is in the tree twice, so that there may be no end of it.
+ * Pages of runs that pagemap_next() skips are not given out again.
  */
 int pagemap_scan(struct pagemap *pm, uint64_t max);
 

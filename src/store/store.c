@@ -347,7 +347,7 @@ static int salvage(struct store *st, const struct store_config *cfg, struct stor
 	do {
 		rc = store_scan(st, SCAN_STEP);
 	} while (!rc);
-	rc = MIN(rc, 0);
+	rc = rc == -ELOOP ? -EUCLEAN : MIN(rc, 0);
 	if (!rc && !st->read_only) {
 		rc = txn_begin(st, &tx, FRAME_RECLAIM, 0);
 		if (!rc) {
@@ -491,9 +491,36 @@ vpn_t store_vpn_limit(const struct store *st)
 
 /* ------------------------------------------------------------------ service */
 
+uint64_t store_pages_bound(const struct store *st)
+{
+	const uint64_t limit = store_vpn_limit(st);
+
+	if (!store_scanned(st))
+		return limit;
+	return MIN(limit, atomic_load(&st->pm.pages) * 4 + 65536);
+}
+
+vpn_t store_next_page(struct store *st, vpn_t vpn)
+{
+	const vpn_t next = pagemap_next(&st->pm, vpn >> PMFS_MAP_SHIFT) << PMFS_MAP_SHIFT;
+
+	return MAX(vpn, next);
+}
+
+void store_forget(struct store *st)
+{
+	if (st->read_only)
+		pagemap_forget(&st->pm, STORE_FORGET_LEAVES);
+}
+
 int store_scan(struct store *st, uint64_t max_leaves)
 {
-	return pagemap_scan(&st->pm, max_leaves);
+	const int rc = pagemap_scan(&st->pm, max_leaves);
+
+	/* A part of it is in it twice: what is free can't be known, so nothing can be written. */
+	if (rc == -ELOOP && !st->read_only && !store_error(st))
+		store_fail(st, "reading the page map", -EUCLEAN);
+	return rc;
 }
 
 bool store_scanned(const struct store *st)
@@ -563,9 +590,15 @@ int store_each_page(struct store *st, vpn_t from, vpn_t to,
 	struct pagemap_copy leaf;
 
 	for (vpn_t vpn = from; vpn < MIN(to, store_vpn_limit(st));) {
-		const vpn_t end = MIN(to, ALIGN_DOWN(vpn, PMFS_MAP_FANOUT) + PMFS_MAP_FANOUT);
-		int rc = pagemap_peek(&st->pm, vpn >> PMFS_MAP_SHIFT, &leaf);
+		const uint64_t index = pagemap_next(&st->pm, vpn >> PMFS_MAP_SHIFT);
+		vpn_t end;
+		int rc;
 
+		vpn = MAX(vpn, index << PMFS_MAP_SHIFT);
+		if (vpn >= MIN(to, store_vpn_limit(st)))
+			break;
+		end = MIN(to, (index + 1) << PMFS_MAP_SHIFT);
+		rc = pagemap_peek(&st->pm, index, &leaf);
 		if (rc < 0)
 			return rc;
 		for (; rc && vpn < end; vpn++) {
@@ -586,7 +619,7 @@ int store_each_page(struct store *st, vpn_t from, vpn_t to,
 
 struct check {
 	struct store *st;
-	uint32_t *counts;  /* per frame: entries and nodes that name it */
+	uint32_t *counts;  /* per frame: entries and nodes that name it; NULL: not counted */
 	uint64_t *is_node; /* bitmap: it is a node */
 	uint64_t frames;
 	int found;
@@ -594,6 +627,7 @@ struct check {
 	void (*bad)(void *arg, const char *what);
 	void *arg;
 	uint64_t kept;	  /* pages that have a frame kept for them */
+	bool looped;	  /* a part of the page map is in it twice: there may be no end of it */
 };
 
 static void report(struct check *ck, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -612,6 +646,7 @@ static void report(struct check *ck, const char *fmt, ...)
 		ck->bad(ck->arg, text);
 }
 
+/* 1: what is below it has been looked at. */
 static int check_node(void *arg, uint32_t level, uint64_t index, pfn_t pfn, int error)
 {
 	struct check *ck = arg;
@@ -623,8 +658,13 @@ static int check_node(void *arg, uint32_t level, uint64_t index, pfn_t pfn, int 
 	}
 	if (pfn < PMFS_FIRST_FRAME || pfn >= ck->frames)
 		return 0; /* has been reported */
-	if (ck->counts[pfn]++)
+	if (bit_test(ck->is_node, pfn)) {
 		report(ck, "page map: frame %llu holds two nodes", (unsigned long long)pfn);
+		ck->looped = true;
+		return 1;
+	}
+	if (ck->counts)
+		ck->counts[pfn]++;
 	bit_set(ck->is_node, pfn);
 	return 0;
 }
@@ -664,7 +704,8 @@ static void check_entry(struct check *ck, vpn_t vpn, const struct page_info *in)
 		       (unsigned long long)in->pfn);
 		return;
 	}
-	ck->counts[in->pfn]++;
+	if (ck->counts)
+		ck->counts[in->pfn]++;
 	if (bit_test(ck->is_node, in->pfn))
 		report(ck, "page %llu: frame %llu holds a node of the page map",
 		       (unsigned long long)vpn, (unsigned long long)in->pfn);
@@ -674,10 +715,10 @@ static void check_entry(struct check *ck, vpn_t vpn, const struct page_info *in)
 
 static void check_leaves(struct check *ck)
 {
-	const uint64_t leaves = DIV_ROUND_UP(store_vpn_limit(ck->st), PMFS_MAP_FANOUT);
+	const uint64_t leaves = store_vpn_limit(ck->st) >> PMFS_MAP_SHIFT;
 	struct pagemap_copy leaf;
 
-	for (uint64_t index = 0; index < leaves; index++) {
+	for (uint64_t index = 0; (index = pagemap_next(&ck->st->pm, index)) < leaves; index++) {
 		int rc = pagemap_peek(&ck->st->pm, index, &leaf);
 
 		/* What is wrong with a leaf on disk was found by the walk over the nodes. */
@@ -702,7 +743,7 @@ static void check_frames(struct check *ck)
 	if (!ck->found && kept != ck->kept)
 		report(ck, "%llu pages are reserved, but frames are kept for %llu",
 		       (unsigned long long)ck->kept, (unsigned long long)kept);
-	if (ck->found || !frames_scanned(ck->st->fr))
+	if (ck->found || !ck->counts || !frames_scanned(ck->st->fr))
 		return;
 	if (frames_check(ck->st->fr, ck->counts, ck->frames, &bad))
 		report(ck, "frame %llu: used by %u, but its count is %u", (unsigned long long)bad,
@@ -720,9 +761,11 @@ int store_check(struct store *st, bool data, void (*bad)(void *arg, const char *
 		rc = store_scan(st, SCAN_STEP);
 	commit_pause(st);
 	ck.frames = frames_high_water(st->fr);
-	ck.counts = calloc(ck.frames, sizeof(*ck.counts));
+	/* Counts that nobody has changed since the scan are what the scan has counted. */
+	if (!st->read_only)
+		ck.counts = calloc(ck.frames, sizeof(*ck.counts));
 	ck.is_node = calloc(BITMAP_WORDS(ck.frames), sizeof(*ck.is_node));
-	if (!ck.counts || !ck.is_node) {
+	if ((!ck.counts && !st->read_only) || !ck.is_node) {
 		rc = -ENOMEM;
 		goto out;
 	}
@@ -731,8 +774,10 @@ int store_check(struct store *st, bool data, void (*bad)(void *arg, const char *
 	mutex_unlock(&st->pm.map_lock);
 	if (rc)
 		goto out;
-	check_leaves(&ck);
-	check_frames(&ck);
+	if (!ck.looped) {
+		check_leaves(&ck);
+		check_frames(&ck);
+	}
 	rc = ck.found;
 out:
 	commit_resume(st);

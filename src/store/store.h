@@ -156,6 +156,21 @@ void store_stat(struct store *st, struct store_stats *out);
 int store_each_page(struct store *st, vpn_t from, vpn_t to,
 		    int (*fn)(void *arg, vpn_t vpn, const struct page_info *info), void *arg);
 vpn_t store_vpn_limit(const struct store *st);
+/*
+ * How many pages there can be: a bound for the work and memory that a walk takes, whatever an image
+ * says.  When the scan is over: those in use, and room for what damage has hidden; before,
+ * store_vpn_limit().
+ */
+uint64_t store_pages_bound(const struct store *st);
+/* The first page from vpn on that could be in use: for walks over all, in an image that may have
+ * any number of leaves that it does not use.  store_vpn_limit() or more: there is none. */
+vpn_t store_next_page(struct store *st, vpn_t vpn);
+/*
+ * A store that is open for reading only forgets what it has read of the page map when that has become
+ * much (STORE_FORGET_LEAVES of 4 KiB); of another one nothing.  No other thread may be using it.
+ */
+#define STORE_FORGET_LEAVES 4096u
+void store_forget(struct store *st);
 
 /*
  * Compare what stands in the image with the page map, whatever was verified before: the nodes of

@@ -134,5 +134,7 @@ vpn_t store_verify(struct store *st, vpn_t vpn, unsigned most, struct store_veri
 		most--;
 	}
 	read_leave(st, &rs);
-	return rc > 0 ? vpn : end;
+	if (rc > 0 && vpn < end)
+		return vpn;
+	return MAX(end, pagemap_next(&st->pm, index + 1) << PMFS_MAP_SHIFT);
 }

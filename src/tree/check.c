@@ -33,6 +33,7 @@
 #define MISMATCHES_NAMED 64u   /* pages with a wrong count whose owner is looked for */
 #define PATHS_FOUND	 200u
 #define PATH_DEPTH	 64u
+#define SCAN_STEP	 1024u
 
 /* What the directories of the volume say about an inode. */
 struct named {
@@ -818,7 +819,7 @@ static int volumes_walk(struct check *ck, struct volume **vols, size_t n)
  * there are not more of them. */
 static int named_new(struct check *ck, struct volume **vols, size_t n)
 {
-	const uint64_t most = (ck->cp.limit + 1) * PMFS_INODES_PER_PAGE;
+	const uint64_t most = (ck->cp.expected + 1) * PMFS_INODES_PER_PAGE;
 	uint64_t inos = PMFS_INO_FIRST;
 
 	for (size_t i = 0; i < n; i++)
@@ -887,17 +888,17 @@ static int counts_fit(struct check *ck, struct volume **vols, size_t n)
 	if (rc)
 		return rc;
 	if (ck->n_wrong) {
-		rc = check_pages_reset(&ck->cp);
-		ck->cp.watch = calloc(BITMAP_WORDS(ck->cp.limit), sizeof(*ck->cp.watch));
-		if (!rc && !ck->cp.watch)
-			rc = -ENOMEM;
-		if (rc)
-			return rc;
+		vpn_t watch[MISMATCHES_NAMED];
+
+		check_pages_reset(&ck->cp);
 		for (size_t i = 0; i < ck->n_wrong; i++)
-			bit_set(ck->cp.watch, ck->wrong[i].vpn);
+			watch[i] = ck->wrong[i].vpn;
+		ck->cp.watch = watch;
+		ck->cp.n_watch = ck->n_wrong;
 		ck->quiet = true;
 		ck->cp.data = false;
 		rc = volumes_walk(ck, vols, n);
+		ck->cp.n_watch = 0;
 	}
 	if (ck->more_wrong) {
 		snprintf(text, sizeof(text),
@@ -941,22 +942,39 @@ static int volumes_all(struct fs *fs, struct volume ***out, size_t *n)
 	return 0;
 }
 
+static int scan_all(struct store *st)
+{
+	int rc = 0;
+
+	while (!rc && !store_scanned(st))
+		rc = store_scan(st, SCAN_STEP);
+	return MIN(rc, 0);
+}
+
 static int check_all(struct check *ck, struct volume **vols, size_t n, bool data)
 {
-	int rc;
+	int rc, scanned;
 
 	ck->paths_left = PATHS_FOUND;
 	ck->cp.bad = found_in_pages;
 	ck->cp.owner = owner_found;
 	ck->cp.progress = ck->progress ? show_progress : NULL;
 	ck->cp.arg = ck;
+	/* The scan says how much there is, and that the page map comes to an end.  Where it can't be read,
+	 * counts mean nothing, and store_check() says why. */
+	scanned = ck->running ? 0 : scan_all(ck->fs->st);
+	if (scanned == -ELOOP) {
+		rc = store_check(ck->fs->st, false, found_in_store, ck);
+		return rc < 0 ? rc : MAX(rc, 1);
+	}
 	rc = check_pages_init(&ck->cp, ck->fs->st, data);
-	ck->reads_left = ck->cp.limit * 16 + 65536;
+	ck->cp.forget = !ck->running;
+	ck->reads_left = ck->cp.expected * 16 + 65536;
 	if (!rc)
 		rc = named_new(ck, vols, n);
 	if (!rc)
 		rc = volumes_walk(ck, vols, n);
-	if (!rc)
+	if (!rc && !scanned)
 		rc = counts_fit(ck, vols, n);
 	say_kept(ck);
 	if (!rc && !ck->running) {

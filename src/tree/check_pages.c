@@ -66,10 +66,9 @@ int check_pages_init(struct check_pages *cp, struct store *st, bool data)
 	cp->st = st;
 	cp->data = data;
 	cp->limit = store_vpn_limit(st);
-	cp->count = calloc(cp->limit + 1, sizeof(*cp->count));
-	cp->role = calloc(cp->limit + 1, sizeof(*cp->role));
+	cp->expected = store_pages_bound(st);
 	cp->memo = calloc(1, sizeof(*cp->memo));
-	return cp->count && cp->role && cp->memo ? 0 : -ENOMEM;
+	return cp->memo ? page_counts_init(&cp->seen, cp->limit) : -ENOMEM;
 }
 
 void check_memo_clear(struct check_memo *memo)
@@ -83,20 +82,14 @@ void check_pages_free(struct check_pages *cp)
 	if (cp->memo)
 		check_memo_clear(cp->memo);
 	free(cp->memo);
-	free(cp->count);
-	free(cp->role);
-	free(cp->watch);
+	page_counts_free(&cp->seen);
 }
 
-int check_pages_reset(struct check_pages *cp)
+void check_pages_reset(struct check_pages *cp)
 {
 	check_memo_clear(cp->memo);
-	free(cp->count);
-	free(cp->role);
+	page_counts_clear(&cp->seen);
 	cp->met = 0;
-	cp->count = calloc(cp->limit + 1, sizeof(*cp->count));
-	cp->role = calloc(cp->limit + 1, sizeof(*cp->role));
-	return cp->count && cp->role ? 0 : -ENOMEM;
 }
 
 __attribute__((format(printf, 3, 4))) static void found(struct check_pages *cp, pgno_t at,
@@ -139,15 +132,35 @@ static int verify(struct check_pages *cp, vpn_t vpn, const struct page_info *inf
 /* 1: it can't be used, and why has been said. */
 static int unreadable(struct check_pages *cp, vpn_t vpn, pgno_t at, int rc)
 {
+	uint8_t role;
+
 	if (rc == -ENOMEM)
 		return rc;
 	found(cp, at, "page %" PRIu64 " %s", vpn,
 	      rc == -EBADMSG   ? "is damaged: its contents do not match their hash"
 	      : rc == -EUCLEAN ? "does not exist"
 			       : "can't be read from the image");
-	cp->role[vpn] |= ROLE_BAD;
 	cp->incomplete = true;
+	role = page_counts_role(&cp->seen, vpn);
+	/* What does not exist is not remembered: an image could name such pages without end. */
+	if (role && page_counts_set_role(&cp->seen, vpn, role | ROLE_BAD))
+		return -ENOMEM;
 	return 1;
+}
+
+static bool watched(const struct check_pages *cp, vpn_t vpn)
+{
+	size_t lo = 0, hi = cp->n_watch;
+
+	while (lo < hi) {
+		const size_t mid = lo + (hi - lo) / 2;
+
+		if (cp->watch[mid] < vpn)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo < cp->n_watch && cp->watch[lo] == vpn;
 }
 
 int check_visit(struct check_pages *cp, vpn_t vpn, enum check_kind kind, uint32_t height, pgno_t at,
@@ -155,6 +168,7 @@ int check_visit(struct check_pages *cp, vpn_t vpn, enum check_kind kind, uint32_
 {
 	const uint8_t role = (uint8_t)(kind | height << 3);
 	struct page_info info;
+	uint8_t before;
 	int rc;
 
 	*seen = CHECK_BAD;
@@ -163,27 +177,34 @@ int check_visit(struct check_pages *cp, vpn_t vpn, enum check_kind kind, uint32_
 		cp->incomplete = true;
 		return 0;
 	}
-	if (cp->watch && bit_test(cp->watch, vpn))
+	if (watched(cp, vpn))
 		cp->owner(cp->arg, at, vpn);
-	cp->count[vpn]++;
-	if (cp->role[vpn]) {
-		if ((cp->role[vpn] & ~ROLE_BAD) != role) {
+	before = page_counts_role(&cp->seen, vpn);
+	if (before) {
+		rc = page_counts_add(&cp->seen, vpn);
+		if (rc)
+			return rc;
+		if ((before & ~ROLE_BAD) != role) {
 			found(cp, at, "page %" PRIu64 " is used as %s of %s and as %s of %s", vpn,
-			      (cp->role[vpn] & ~ROLE_BAD) >> 3 ? "a table" : "a page",
-			      kind_name(cp->role[vpn]), height ? "a table" : "a page",
-			      kind_name(kind));
+			      (before & ~ROLE_BAD) >> 3 ? "a table" : "a page", kind_name(before),
+			      height ? "a table" : "a page", kind_name(kind));
 			cp->incomplete = true;
-		} else if (cp->role[vpn] & ROLE_BAD) {
+		} else if (before & ROLE_BAD) {
 			cp->incomplete = true;
 		} else {
 			*seen = CHECK_AGAIN;
 		}
 		return 0;
 	}
-	cp->role[vpn] = role;
 	if (++cp->met % 4096 == 0 && cp->progress)
-		cp->progress(cp->arg, 100.0 * (double)cp->met / (double)cp->limit);
+		cp->progress(cp->arg, MIN(100.0 * (double)cp->met / (double)cp->expected, 100.0));
+	if (cp->forget && cp->met % 4096 == 0)
+		store_forget(cp->st);
 	rc = page_info(cp->st, vpn, &info);
+	if (rc == -EUCLEAN)
+		return MIN(unreadable(cp, vpn, at, rc), 0);
+	if (page_counts_add(&cp->seen, vpn) || page_counts_set_role(&cp->seen, vpn, role))
+		return -ENOMEM;
 	if (!rc && cp->data)
 		rc = verify(cp, vpn, &info);
 	if (rc) {
@@ -198,7 +219,7 @@ int check_read(struct check_pages *cp, vpn_t vpn, pgno_t at, void *page)
 {
 	int rc;
 
-	if (vpn >= cp->limit || cp->role[vpn] & ROLE_BAD)
+	if (vpn >= cp->limit || page_counts_role(&cp->seen, vpn) & ROLE_BAD)
 		return 1;
 	rc = page_read(cp->st, vpn, 0, page, PMFS_PAGE_SIZE);
 	return rc ? unreadable(cp, vpn, at, rc) : 0;
@@ -286,7 +307,7 @@ struct compare {
 static int compare_page(void *arg, vpn_t vpn, const struct page_info *info)
 {
 	const struct compare *cmp = arg;
-	const uint64_t met = vpn < cmp->cp->limit ? cmp->cp->count[vpn] : 0;
+	const uint64_t met = page_counts_get(&cmp->cp->seen, vpn);
 
 	/* What hangs below a page that can't be read has pointers that were not met. */
 	if (info->refs == met || (cmp->cp->incomplete && met < info->refs))
@@ -301,7 +322,8 @@ int check_compare(struct check_pages *cp,
 
 	int rc = 0;
 
-	for (vpn_t vpn = 0; vpn < cp->limit && !rc; vpn += PMFS_MAP_FANOUT) {
+	for (vpn_t vpn = 0; !rc && (vpn = store_next_page(cp->st, vpn)) < cp->limit;
+	     vpn = ALIGN_DOWN(vpn, PMFS_MAP_FANOUT) + PMFS_MAP_FANOUT) {
 		rc = store_each_page(cp->st, vpn, MIN(vpn + PMFS_MAP_FANOUT, cp->limit),
 				     compare_page, &cmp);
 		/* A leaf that can't be read is what store_check() finds. */

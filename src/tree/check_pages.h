@@ -4,11 +4,12 @@
  *
  * It counts every pointer that it is shown.  A page is looked into the first time a pointer leads
  * to it and never again, so the work is the number of pages, whatever the number of volumes that
- * share them.  Memory: 5 bytes for each page of the image.
+ * share them.  Memory: 2 bytes for each page of the image (page_counts.h).
  */
 #ifndef PMFS_TREE_CHECK_PAGES_H
 #define PMFS_TREE_CHECK_PAGES_H
 
+#include "tree/page_counts.h"
 #include "tree/ptab.h"
 
 /* What a table's pages hold. */
@@ -33,13 +34,16 @@ void check_memo_clear(struct check_memo *memo);
 
 struct check_pages {
 	struct store *st;
-	bool data; /* compare every page with its hash */
+	bool data;   /* compare every page with its hash */
+	bool forget; /* nothing else runs: store_forget() now and then */
 	vpn_t limit;
-	uint32_t *count;	 /* per page: pointers met */
-	uint8_t *role;		 /* per page: what it was met as, 0: not yet */
+	struct page_counts seen; /* per page: pointers met, and what it was met as, 0: not yet */
+	uint64_t expected;	 /* pages, for progress() */
 	struct check_memo *memo; /* pages below the nodes that were looked into */
 	bool incomplete; /* something could not be read: what it points at was not counted */
-	uint64_t *watch; /* NULL, or pages that owner() wants to hear of */
+	/* Pages that owner() wants to hear of, in order. */
+	const vpn_t *watch;
+	size_t n_watch;
 	/* What was found, in words that go behind the name of whose page it is; at: page of the
 	 * file, or PGNO_END. */
 	void (*bad)(void *arg, pgno_t at, const char *what);
@@ -53,7 +57,7 @@ struct check_pages {
 int check_pages_init(struct check_pages *cp, struct store *st, bool data);
 void check_pages_free(struct check_pages *cp);
 /* Forget all that was counted. */
-int check_pages_reset(struct check_pages *cp);
+void check_pages_reset(struct check_pages *cp);
 
 enum check_seen { CHECK_FIRST, CHECK_AGAIN, CHECK_BAD };
 

@@ -113,7 +113,7 @@ int fs_file_info(struct fs *fs, uint64_t id, struct fs_file_info *out)
 {
 	struct walk wk = {.st = fs->st,
 			  .out = out,
-			  .left = PMFS_PTAB_FANOUT * store_vpn_limit(fs->st)};
+			  .left = PMFS_PTAB_FANOUT * store_pages_bound(fs->st)};
 	bool shared = false;
 	struct inode *in;
 	int rc;

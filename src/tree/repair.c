@@ -56,23 +56,20 @@ const char *repair_volume_name(const struct volume *vol, char *buf, size_t size)
 static int repair_init(struct repair *rp, struct fs *fs, struct fs_repair *how)
 {
 	*rp = (struct repair){.fs = fs, .st = fs->st, .how = how, .limit = store_vpn_limit(fs->st)};
-	rp->count = calloc(rp->limit, sizeof(*rp->count));
-	rp->role = calloc(rp->limit, sizeof(*rp->role));
-	return rp->count && rp->role ? 0 : -ENOMEM;
+	rp->expected = store_pages_bound(fs->st);
+	return page_counts_init(&rp->seen, rp->limit);
 }
 
 static void repair_destroy(struct repair *rp)
 {
 	check_memo_clear(&rp->memo);
-	free(rp->count);
-	free(rp->role);
+	page_counts_free(&rp->seen);
 }
 
 void repair_reset(struct repair *rp)
 {
 	check_memo_clear(&rp->memo);
-	memset(rp->count, 0, rp->limit * sizeof(*rp->count));
-	memset(rp->role, 0, rp->limit * sizeof(*rp->role));
+	page_counts_clear(&rp->seen);
 	rp->met = 0;
 }
 

@@ -23,9 +23,9 @@ struct repair {
 	struct fs *fs;
 	struct store *st;
 	struct fs_repair *how;
-	vpn_t limit;	 /* page numbers of before are below it */
-	uint32_t *count; /* per page: pointers met */
-	uint8_t *role;	 /* per page: what it was met as */
+	vpn_t limit;	   /* page numbers of before are below it */
+	uint64_t expected; /* so many pages are met, about */
+	struct page_counts seen; /* per page: pointers met, and what it was met as */
 	struct check_memo memo;
 	uint64_t met;			/* pages */
 	struct volume *vol;		/* in whose tables it is, NULL: the volume table */

@@ -183,7 +183,7 @@ static int end_mend(struct names *nm, struct inode *in)
 	static const uint8_t zeros[PMFS_PAGE_SIZE];
 	const size_t tail = in->size % PMFS_PAGE_SIZE;
 	uint8_t page[PMFS_PAGE_SIZE];
-	uint64_t left = nm->rp->limit; /* a table can have one page in many places */
+	uint64_t left = nm->rp->expected; /* a table can have one page in many places */
 	struct store *st = nm->rp->st;
 	pgno_t at = in->size / PMFS_PAGE_SIZE;
 	struct txn tx;
@@ -804,7 +804,7 @@ static int numbers_mend(struct names *nm)
 	if (rc)
 		return rc;
 	/* A number that was used has or had its place in a page. */
-	most = (nm->rp->limit + 1) * PMFS_INODES_PER_PAGE;
+	most = (nm->rp->expected + 1) * PMFS_INODES_PER_PAGE;
 	if (vol->next_ino < nm->inos || vol->next_ino > most) {
 		repair_say(nm->rp, false,
 			   "the highest inode was said to be %" PRIu64 ", and is %" PRIu64,

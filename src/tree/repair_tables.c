@@ -84,28 +84,34 @@ static int meet(struct repair *rp, vpn_t vpn, enum check_kind kind, uint32_t hei
 {
 	const uint8_t role = (uint8_t)(kind | height << 3);
 	const char *why;
+	uint8_t before;
 	int rc;
 
 	if (vpn >= rp->limit) {
 		lost(rp, kind, height, at, vpn, "can't be: no page has such a number");
 		return -ESTALE;
 	}
-	if (rp->role[vpn] == role && rp->count[vpn] < PMFS_MAP_REFS_MAX) {
-		rp->count[vpn]++;
-		return 0;
-	}
-	if (rp->role[vpn]) {
-		why = (rp->role[vpn] & ~ROLE_BAD) != role ? "is used for something else, too"
-		      : rp->role[vpn] & ROLE_BAD	  ? "is damaged"
-							  : "has as many pointers as can be";
+	before = page_counts_role(&rp->seen, vpn);
+	if (before == role && page_counts_get(&rp->seen, vpn) < PMFS_MAP_REFS_MAX)
+		return page_counts_add(&rp->seen, vpn);
+	if (before) {
+		why = (before & ~ROLE_BAD) != role ? "is used for something else, too"
+		      : before & ROLE_BAD	   ? "is damaged"
+						   : "has as many pointers as can be";
 		lost(rp, kind, height, at, vpn, why);
 		return -ESTALE;
 	}
-	rp->role[vpn] = role;
 	rc = page_usable(rp, vpn);
 	if (rc == -ENOMEM)
 		return rc;
-	if (rc && rc != -EUCLEAN && kind == CHECK_DATA && !height && !rp->how->cut_data) {
+	/* What does not exist is not remembered: an image could name such pages without end. */
+	if (rc == -EUCLEAN) {
+		lost(rp, kind, height, at, vpn, reason(rc));
+		return -ESTALE;
+	}
+	if (page_counts_set_role(&rp->seen, vpn, role))
+		return -ENOMEM;
+	if (rc && kind == CHECK_DATA && !height && !rp->how->cut_data) {
 		/* Zeros in its place would be taken for contents. */
 		repair_say(rp, true,
 			   "contents at byte %" PRIu64 ", %u bytes, can't be read: page %" PRIu64
@@ -115,13 +121,13 @@ static int meet(struct repair *rp, vpn_t vpn, enum check_kind kind, uint32_t hei
 		rc = 0;
 	}
 	if (rc) {
-		rp->role[vpn] |= ROLE_BAD;
 		lost(rp, kind, height, at, vpn, reason(rc));
-		return -ESTALE;
+		return page_counts_set_role(&rp->seen, vpn, role | ROLE_BAD) ? -ENOMEM : -ESTALE;
 	}
-	rp->count[vpn] = 1;
+	if (page_counts_add(&rp->seen, vpn))
+		return -ENOMEM;
 	if (++rp->met % 4096 == 0)
-		repair_progress(rp, "tables", (double)rp->met / (double)rp->limit);
+		repair_progress(rp, "tables", MIN((double)rp->met / (double)rp->expected, 1.0));
 	return 1;
 }
 
@@ -181,9 +187,9 @@ static int mend(struct repair *rp, vpn_t vpn, uint32_t height, enum check_kind k
 	if (!rc && mem_is_zero(entry, sizeof(entry))) {
 		/* No node is empty. */
 		*keep = false;
-		rp->role[vpn] |= ROLE_BAD;
-		rp->count[vpn] = 0;
-		return 0;
+		page_counts_zero(&rp->seen, vpn);
+		return page_counts_set_role(
+			&rp->seen, vpn, page_counts_role(&rp->seen, vpn) | ROLE_BAD);
 	}
 	if (!rc && changed)
 		rc = rewrite(rp, vpn, entry);
@@ -444,7 +450,7 @@ static int volume_lost(struct repair *rp, struct volume *vol)
 		vol->free_ino = from->free_ino;
 		vol->inodes_used = from->inodes_used;
 		vol->data_pages = from->data_pages;
-		rp->count[vol->inodes.root]++;
+		rc = page_counts_add(&rp->seen, vol->inodes.root);
 	} else {
 		repair_say(rp, false, "the whole tree is lost, and begins again empty");
 		rc = repair_fresh_root(rp, &tx, &vol->inodes);
@@ -497,7 +503,7 @@ static int recount_flush(struct recount *rc)
 static int recount_page(void *arg, vpn_t vpn, const struct page_info *info)
 {
 	struct recount *rc = arg;
-	const uint64_t met = rc->rp->count[vpn];
+	const uint64_t met = page_counts_get(&rc->rp->seen, vpn);
 
 	if (info->refs == met)
 		return 0;

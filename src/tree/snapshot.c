@@ -349,7 +349,7 @@ static int exclusive_table(struct exclusive *ex, vpn_t vpn, uint32_t height, boo
 int fs_snap_exclusive(struct fs *fs, const char *name, uint64_t *pages)
 {
 	struct volume *vol = volume_get_by_name(fs, name);
-	struct exclusive ex = {.st = fs->st, .left = store_vpn_limit(fs->st)};
+	struct exclusive ex = {.st = fs->st, .left = store_pages_bound(fs->st)};
 	int rc;
 
 	if (!vol)
