@@ -339,12 +339,7 @@ static int run_front(struct daemon *d)
 	char text[256] = "";
 	int rc;
 
-	rc = front_new(&d->front, &cfg, text);
-	if (rc && *text)
-		return cli_fail(d->cli, mount_outcome(rc), "%s", text);
-	if (rc)
-		return cli_fail(d->cli, mount_outcome(rc), "can't mount on %s: %s", d->dir,
-				strerror(-rc));
+	/* The files below .pmfs show it as soon as they are mounted. */
 	d->host = (struct ctl_host){
 		.fs = d->fs,
 		.dedup = d->dedup,
@@ -359,6 +354,12 @@ static int run_front(struct daemon *d)
 		.passthrough = host_passthrough,
 		.allowed = host_allowed,
 	};
+	rc = front_new(&d->front, &cfg, text);
+	if (rc && *text)
+		return cli_fail(d->cli, mount_outcome(rc), "%s", text);
+	if (rc)
+		return cli_fail(d->cli, mount_outcome(rc), "can't mount on %s: %s", d->dir,
+				strerror(-rc));
 	rc = server_start(&d->server, &d->host, d->rundir.fd, d->mo.allow_other);
 	if (rc)
 		return cli_fail(d->cli, OUTCOME_FAILED, "can't listen in %s: %s", d->rundir.path,

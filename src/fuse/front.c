@@ -405,12 +405,13 @@ int front_new(struct front **out, const struct front_config *cfg, char text[256]
 		rc = notify_new(&fr->moved, fr, fr->se);
 	if (rc)
 		goto fail;
+	/* Before the files answer, which ask for what is served. */
+	*out = fr;
 	if (fr->cfg.runtime_dir) {
 		snprintf(control_dir, sizeof(control_dir), "%s/files", fr->cfg.runtime_dir);
 		if (control_new(&fr->control, fr, control_dir, why))
 			log_warn(".pmfs will be empty: %s", why);
 	}
-	*out = fr;
 	return 0;
 fail:
 	if (!text[0])

@@ -28,7 +28,8 @@ struct front_config {
 	int io_uring;	      /* -1 auto, 0 off, 1 on */
 	unsigned threads;     /* 0: as many as it takes */
 	unsigned uring_depth; /* 0: default */
-	/* A text for a file of the control session: "stats", "stats.json", "metrics"; malloc'ed.
+	/* From within front_new() on, when it has set *out, in any thread: a text for a file of the
+	 * control session: "stats", "stats.json", "metrics"; malloc'ed.
 	 * NULL: none. */
 	char *(*file)(void *arg, const char *name);
 	void *file_arg;

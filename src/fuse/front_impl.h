@@ -59,6 +59,8 @@
 	X(RMDIR, "rmdir")             \
 	X(RENAME, "rename")           \
 	X(OPEN, "open")               \
+	X(FLUSH, "flush")             \
+	X(RELEASE, "release")         \
 	X(OPENDIR, "opendir")         \
 	X(READDIR, "readdir")         \
 	X(READDIRPLUS, "readdirplus") \

@@ -188,7 +188,6 @@ static void reply_created(fuse_req_t req, const struct fs_attr *a, struct fuse_f
 	struct fuse_entry_param e;
 
 	attr_to_entry(fr, a, &e);
-	/* No RELEASE comes where there is no OPEN, so there is no state per handle. */
 	fi->fh = 0;
 	fi->keep_cache = 1;
 	if (fuse_reply_create(req, &e, fi) < 0)
@@ -247,6 +246,13 @@ static void op_create(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t m
 		return;
 	}
 	fr = request_begin(req, OP_CREATE);
+	/* From now on the kernel makes files by MKNOD and opens them itself: an open file that we
+	 * have answered would bring a RELEASE.  It holds the directory from the LOOKUP to the end,
+	 * so nobody is between the two. */
+	if (atomic_load(&fr->no_open)) {
+		request_refuse(req, -ENOSYS);
+		return;
+	}
 	if (refused(req, OP_CREATE, dir, name, true))
 		return;
 	cred_of(req, &cred);

@@ -29,6 +29,24 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	request_refuse(req, -ENOSYS);
 }
 
+static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	(void)ino;
+	(void)fi;
+	request_begin(req, OP_FLUSH);
+	/* Not to be asked again: close(2) makes nothing durable here. */
+	request_refuse(req, -ENOSYS);
+}
+
+/* Of files that were opened by CREATE or TMPFILE.  There is no state per handle. */
+static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	(void)ino;
+	(void)fi;
+	request_begin(req, OP_RELEASE);
+	fuse_reply_err(req, 0);
+}
+
 /* A piece of the region could not be read while the reply was copied: libfuse has dropped the
  * request, so answer by hand. */
 static void reply_unreadable(struct front *fr)
@@ -392,6 +410,8 @@ static void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg
 void ops_file(struct fuse_lowlevel_ops *ops)
 {
 	ops->open = op_open;
+	ops->flush = op_flush;
+	ops->release = op_release;
 	ops->read = op_read;
 	ops->write = op_write;
 	ops->fsync = op_fsync;

@@ -313,7 +313,8 @@ static int record_tables(struct repair *rp, struct pmfs_inode *rec)
 	}
 	if (!regular)
 		pages = 0;
-	if (le64_get(rec->pages) != pages) {
+	/* Nobody asks a volume that is being deleted. */
+	if (le64_get(rec->pages) != pages && atomic_load(&rp->vol->state) != PMFS_VOL_DYING) {
 		if (!rp->cut)
 			repair_say(rp, false, "it has %" PRIu64 " pages and said %" PRIu64, pages,
 				   le64_get(rec->pages));
@@ -450,6 +451,7 @@ static int volume_lost(struct repair *rp, struct volume *vol)
 		vol->free_ino = from->free_ino;
 		vol->inodes_used = from->inodes_used;
 		vol->data_pages = from->data_pages;
+		atomic_store(&vol->hidden, atomic_load(&from->hidden));
 		rc = page_counts_add(&rp->seen, vol->inodes.root);
 	} else {
 		repair_say(rp, false, "the whole tree is lost, and begins again empty");
@@ -458,6 +460,7 @@ static int volume_lost(struct repair *rp, struct volume *vol)
 		vol->free_ino = 0;
 		vol->inodes_used = PMFS_INO_FIRST - 1;
 		vol->data_pages = 0;
+		atomic_store(&vol->hidden, 0);
 	}
 	if (!rc)
 		rc = volume_store_row(&tx, vol);
