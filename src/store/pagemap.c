@@ -750,8 +750,14 @@ static int scan_nodes(struct pagemap *pm, uint64_t index)
 		rc = maptree_node(&pm->tree, level, index >> (PMFS_MAP_SHIFT * level), &pfn);
 		if (rc)
 			return rc;
-		if (pfn == PFN_NONE || pfn >= pm->old_frames)
+		if (pfn == PFN_NONE)
 			continue;
+		/* Behind what the slot counts there are only nodes that we have written. */
+		if (pfn >= pm->old_frames) {
+			if (!frames_count(pm->fr, pfn))
+				return -ELOOP;
+			continue;
+		}
 		/* Pages come after the nodes above them, so it could be a page's, too. */
 		if (frames_count(pm->fr, pfn))
 			return -ELOOP;

@@ -196,7 +196,8 @@ void pagemap_set_tree(struct pagemap *pm, const struct maptree_update *up);
 
 /*
  * Derive free frames and pages from at most max leaves.  1: all done; 0: more; errors as above,
- * which leave it undone; -ELOOP: a node is in the tree twice, so that there may be no end of it.
+ * which leave it undone; -ELOOP: a node is in the tree twice, so that there may be no end of it, or
+ * in a frame that was never given out.
  * Pages of runs that pagemap_next() skips are not given out again.
  */
 int pagemap_scan(struct pagemap *pm, uint64_t max);

@@ -285,6 +285,12 @@ static void record_mend(struct repair *rp, struct pmfs_inode *rec)
 	}
 }
 
+/* Of a volume that is being deleted only what its inodes point at is still asked for. */
+static bool is_dying(const struct repair *rp)
+{
+	return atomic_load(&rp->vol->state) == PMFS_VOL_DYING;
+}
+
 static int record_tables(struct repair *rp, struct pmfs_inode *rec)
 {
 	const struct ptab data = ptab_decode(&rec->data), xattr = ptab_decode(&rec->xattr);
@@ -313,8 +319,7 @@ static int record_tables(struct repair *rp, struct pmfs_inode *rec)
 	}
 	if (!regular)
 		pages = 0;
-	/* Nobody asks a volume that is being deleted. */
-	if (le64_get(rec->pages) != pages && atomic_load(&rp->vol->state) != PMFS_VOL_DYING) {
+	if (le64_get(rec->pages) != pages && !is_dying(rp)) {
 		if (!rp->cut)
 			repair_say(rp, false, "it has %" PRIu64 " pages and said %" PRIu64, pages,
 				   le64_get(rec->pages));
@@ -365,7 +370,7 @@ static int record_walk(struct repair *rp, uint64_t ino, struct pmfs_inode *rec)
 			le32_put(&rec->xattr_size, 0);
 		}
 	}
-	if (!rc && inode_decode(rec, &in))
+	if (!rc && !is_dying(rp) && inode_decode(rec, &in))
 		record_mend(rp, rec);
 	if (!rc && rec->mode.raw)
 		rc = record_tables(rp, rec);
