@@ -315,11 +315,11 @@ static ssize_t list_xattrs(fuse_req_t req, uint64_t id, char *buf, size_t size)
 }
 
 /*
- * The number tells readers of a ring log which bytes they have read.  So it is one of a moment at
- * which the kernel had no page of before a cut; else a reader that asks before and after would find
- * nothing wrong.  -EAGAIN: there was no such moment.
+ * The numbers tell readers of a ring log which bytes they have read, and how many of them there are.
+ * So they are those of a moment at which the kernel had no page of before a cut or an append; else a
+ * reader that asks before and after would find nothing wrong.  -EAGAIN: there was no such moment.
  */
-static ssize_t get_cut(fuse_req_t req, fuse_ino_t ino, char *buf, size_t size)
+static ssize_t get_ringlog(fuse_req_t req, fuse_ino_t ino, const char *name, char *buf, size_t size)
 {
 	const struct front *fr = front_of(req);
 	ssize_t n;
@@ -327,7 +327,7 @@ static ssize_t get_cut(fuse_req_t req, fuse_ino_t ino, char *buf, size_t size)
 	for (unsigned tries = 0; tries < CUT_TRIES; tries++) {
 		if (!notify_wait(fr->moved, ino, request_is_ring(req)))
 			break;
-		n = fs_getxattr(fr->fs, node_of(fr, ino), FS_RINGLOG_CUT, buf, size);
+		n = fs_getxattr(fr->fs, node_of(fr, ino), name, buf, size);
 		if (notify_is_clean(fr->moved, ino))
 			return n;
 	}
@@ -356,8 +356,8 @@ static void reply_xattr(fuse_req_t req, enum front_op op, fuse_ino_t ino, const 
 	}
 	if (is_virtual(ino))
 		n = name ? -ENODATA : 0;
-	else if (name && !strcmp(name, FS_RINGLOG_CUT))
-		n = get_cut(req, ino, buf, size);
+	else if (name && (!strcmp(name, FS_RINGLOG_CUT) || !strcmp(name, FS_RINGLOG_END)))
+		n = get_ringlog(req, ino, name, buf, size);
 	else if (name)
 		n = fs_getxattr(fr->fs, node_of(fr, ino), name, buf, size);
 	else

@@ -625,7 +625,8 @@ ssize_t fs_write_at(struct fs *fs, uint64_t id, uint64_t off, const void *buf, s
 		n = ringlog_write(fs, in, off, buf, len, flags, how);
 	else if (!n && len)
 		n = file_write(fs, in, off, buf, len, flags & FS_WRITE_KILL_PRIV);
-	if (how->moved && (how->cut || how->at != off))
+	in->moved = in->moved || how->at != off; /* or by a cut */
+	if (how->moved && in->moved)
 		how->moved(how->arg, how);
 	rw_unlock(&in->lock);
 	inode_put(fs, in);

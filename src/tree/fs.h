@@ -214,11 +214,13 @@ ssize_t fs_write(struct fs *fs, uint64_t id, uint64_t off, const void *buf, size
 /*
  * A file with this attribute is a ring log: its value, a size as "64M", is one that the file never
  * passes.  A write that would, first cuts off the beginning; one at the end or beyond it is an
- * append.  Truncations and the like beyond it are -EFBIG.  The second, read-only, is the number of
- * bytes that were ever cut off.
+ * append.  Truncations and the like beyond it are -EFBIG.  The others are read-only: the number of
+ * bytes that were ever cut off, and that and the size together, which is the number of bytes that
+ * were ever in it and is not listed.
  */
 #define FS_RINGLOG "user.pmfs.ringlog"
 #define FS_RINGLOG_CUT "user.pmfs.ringlog.cut"
+#define FS_RINGLOG_END "user.pmfs.ringlog.end"
 #define FS_RINGLOG_MIN (UINT64_C(64) << 10)
 #define FS_RINGLOG_MAX (UINT64_C(16) << 30)
 struct fs_written {
@@ -227,8 +229,10 @@ struct fs_written {
 	bool cut;    /* out: the beginning was cut off */
 	/*
 	 * In, may be NULL: called when it went elsewhere than was asked, also when it failed after
-	 * a cut, while nobody else can read the file.  Must not call this layer.  Locks: LOCK_INODE
-	 * held.
+	 * a cut, while nobody else can read the file; and from then on for each write to this file:
+	 * who throws away cached pages because of one may have thrown away those of the next, and a
+	 * reader then caches what was there before that.  Must not call this layer.  Locks:
+	 * LOCK_INODE held.
 	 */
 	void (*moved)(void *arg, const struct fs_written *how);
 	void *arg;

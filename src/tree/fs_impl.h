@@ -78,6 +78,8 @@ ssize_t ringlog_write(struct fs *fs, struct inode *in, uint64_t off, const uint8
 		      unsigned flags, struct fs_written *out);
 /* May a file reach to this byte?  -EFBIG. */
 int ringlog_room(struct inode *in, uint64_t end);
+/* The value of FS_RINGLOG_END, as xattr_get() would; in->lock held, shared at least. */
+ssize_t ringlog_end(struct inode *in, void *buf, size_t size);
 /* Cut off what is too much for this limit. */
 int ringlog_fit(struct fs *fs, struct inode *in, uint64_t limit);
 /* The value of the attribute.  -EINVAL. */

@@ -42,7 +42,8 @@ ssize_t fs_getxattr(struct fs *fs, uint64_t id, const char *name, void *buf, siz
 	if (rc)
 		return rc;
 	rw_rdlock(&in->lock);
-	rc = xattr_get(in, name, buf, size);
+	rc = strcmp(name, FS_RINGLOG_END) ? xattr_get(in, name, buf, size)
+					  : ringlog_end(in, buf, size);
 	rw_unlock(&in->lock);
 	inode_put(fs, in);
 	return rc;
@@ -133,7 +134,7 @@ static int change_locked(struct fs *fs, struct inode *in, const struct attr_chan
 	struct txn tx;
 	int rc = 0, rc2;
 
-	if (!strcmp(ch->name, FS_RINGLOG_CUT))
+	if (!strcmp(ch->name, FS_RINGLOG_CUT) || !strcmp(ch->name, FS_RINGLOG_END))
 		return -EPERM;
 	rc = inode_changeable(in, false);
 	if (!rc && acl)

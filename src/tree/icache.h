@@ -30,6 +30,7 @@ struct inode {
 	struct ptab data, xattr;
 	uint32_t xattr_size;
 	uint8_t inl[PMFS_INLINE_MAX];
+	bool moved; /* fs_write_at() has told of bytes that went elsewhere */
 	uint32_t settling; /* fs_set_flags_cached() that fs_flags_settled() has not followed yet */
 	/* ---- guarded by the icache */
 	uint64_t lookups;   /* what the kernel holds */

@@ -66,18 +66,40 @@ int ringlog_room(struct inode *in, uint64_t end)
 	return rc ? rc : end > limit ? -EFBIG : 0;
 }
 
-/* Count what is cut off. */
-static int add_to_count(struct txn *tx, struct inode *in, uint64_t bytes)
+/* How much was ever cut off, and bytes more, as a text: its length. */
+static int count_text(struct inode *in, uint64_t bytes, char text[NUMBER_MAX + 1])
 {
-	char text[NUMBER_MAX + 1] = "";
-	const ssize_t n = xattr_get(in, FS_RINGLOG_CUT, text, sizeof(text) - 1);
-	int len;
+	char count[NUMBER_MAX + 1] = "";
+	const ssize_t n = xattr_get(in, FS_RINGLOG_CUT, count, sizeof(count) - 1);
 
 	if (n < 0 && n != -ENODATA)
 		return (int)n;
-	len = snprintf(text, sizeof(text), "%llu",
-		       strtoull(text, NULL, 10) + (unsigned long long)bytes);
-	return xattr_set(tx, in, FS_RINGLOG_CUT, text, (size_t)len, 0);
+	return snprintf(text, NUMBER_MAX + 1, "%llu",
+			strtoull(count, NULL, 10) + (unsigned long long)bytes);
+}
+
+/* Count what is cut off. */
+static int add_to_count(struct txn *tx, struct inode *in, uint64_t bytes)
+{
+	char text[NUMBER_MAX + 1];
+	const int len = count_text(in, bytes, text);
+
+	return len < 0 ? len : xattr_set(tx, in, FS_RINGLOG_CUT, text, (size_t)len, 0);
+}
+
+ssize_t ringlog_end(struct inode *in, void *buf, size_t size)
+{
+	char text[NUMBER_MAX + 1];
+	int len;
+
+	if (!(in->flags & PMFS_INODE_RINGLOG))
+		return -ENODATA;
+	len = count_text(in, in->size, text);
+	if (len > 0 && size && (size_t)len > size)
+		return -ERANGE;
+	if (len > 0 && size)
+		memcpy(buf, text, (size_t)len);
+	return len;
 }
 
 /* Let the new table point at n pages that the old one has from `from` on. */
@@ -132,6 +154,7 @@ static int cut(struct fs *fs, struct inode *in, uint64_t bytes, uint64_t gone)
 	struct txn tx;
 	int rc, rc2;
 
+	in->moved = true;
 	rc = file_trim(fs, in);
 	if (!rc)
 		rc = txn_begin(fs->st, &tx, cost <= FREEING_COST ? FRAME_FREEING : FRAME_NORMAL,

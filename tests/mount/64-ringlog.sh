@@ -174,23 +174,35 @@ settle "$M/lines"
 tail -n +2 "$M/lines" | awk 'length($0) != 39 || NF != 3 || (($1 in last) && $2 <= last[$1]) { print; bad = 1 } { last[$1] = $2 } END { exit bad }' ||
 	fail "a line is torn or out of order"
 
-say "appenders and readers at a time, while it is cut: nobody waits for ever"
+say "appenders and readers at a time, while it is cut: what is read between two equal numbers, and before the end, was written"
 pmfs-ctl ring create -q --log --size 64K "$M/read"
 cat >"$T/read.py" <<'PY'
 import errno, os, random, sys
 path, stop, seed = sys.argv[1], sys.argv[2], int(sys.argv[3])
 rng = random.Random(seed)
 fd = os.open(path, os.O_RDONLY)
-last = 0
-while not os.path.exists(stop):
-    try:
-        cut = int(os.getxattr(path, "user.pmfs.ringlog.cut"))
-        assert cut >= last, (cut, last)
-        last = cut
-    except OSError as e:
-        assert e.errno in (errno.EAGAIN, errno.ENODATA), e
-    os.fstat(fd)
-    os.pread(fd, rng.choice([8, 100, 5000, 70000]), rng.randrange(64 << 10))
+last = checked = 0
+
+def number(what):
+    while True:
+        try:
+            return int(os.getxattr(path, "user.pmfs.ringlog." + what))
+        except OSError as e:
+            if e.errno == errno.ENODATA and what == "cut":
+                return 0
+            assert e.errno == errno.EAGAIN, e
+
+while not checked or not os.path.exists(stop):
+    cut = number("cut")
+    assert cut >= last, (cut, last)
+    last = cut
+    end = number("end")
+    off = rng.randrange(64 << 10)
+    data = os.pread(fd, rng.choice([8, 100, 5000, 70000]), off)
+    if number("cut") == cut:
+        data = data[:max(end - cut - off, 0)]
+        assert data.count(b"x") == len(data), (cut, end, off, len(data), data.count(b"x"))
+        checked += len(data)
 PY
 cat >"$T/append.py" <<'PY'
 import os, sys
