@@ -399,20 +399,29 @@ static int make_entry(struct control *ct, fuse_ino_t dir, const char *name, stru
 	return 0;
 }
 
-void views_lookup(fuse_req_t req, fuse_ino_t dir, const char *name)
+/* Answers with an entry for the view that was found or made; rc: how that went. */
+static void reply_view(fuse_req_t req, fuse_ino_t dir, const char *name, int rc,
+		       struct fs_attr *a)
 {
 	struct control *ct = fuse_req_userdata(req);
 	struct fuse_entry_param e;
-	struct fs_attr a;
-	int rc;
 
-	rc = fs_lookup(ct->fr->fs, views_dir(ct->views), name, strlen(name), &a);
 	if (!rc)
-		rc = make_entry(ct, dir, name, &a, &e);
+		rc = make_entry(ct, dir, name, a, &e);
 	if (rc)
 		reply_result(req, rc);
 	else if (fuse_reply_entry(req, &e) < 0)
 		node_forget(ct, e.ino, 1);
+}
+
+void views_lookup(fuse_req_t req, fuse_ino_t dir, const char *name)
+{
+	struct control *ct = fuse_req_userdata(req);
+	struct fs_attr a;
+	int rc;
+
+	rc = fs_lookup(ct->fr->fs, views_dir(ct->views), name, strlen(name), &a);
+	reply_view(req, dir, name, rc, &a);
 }
 
 static void views_forget(fuse_req_t req, fuse_ino_t ino, uint64_t n)
@@ -496,7 +505,6 @@ static void cred_of(fuse_req_t req, struct fs_cred *cred)
 static void views_mknod(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode, dev_t rdev)
 {
 	struct control *ct = fuse_req_userdata(req);
-	struct fuse_entry_param e;
 	struct fs_cred cred;
 	struct fs_attr a;
 	int rc;
@@ -510,12 +518,7 @@ static void views_mknod(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t
 	}
 	cred_of(req, &cred);
 	rc = fs_mknod(ct->fr->fs, views_dir(ct->views), name, strlen(name), mode, 0, &cred, &a);
-	if (!rc)
-		rc = make_entry(ct, dir, name, &a, &e);
-	if (rc)
-		reply_result(req, rc);
-	else if (fuse_reply_entry(req, &e) < 0)
-		node_forget(ct, e.ino, 1);
+	reply_view(req, dir, name, rc, &a);
 }
 
 static void views_unlink(fuse_req_t req, fuse_ino_t dir, const char *name)

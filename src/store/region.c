@@ -184,40 +184,7 @@ static void region_unregister(const struct region *rg)
 
 enum guarded_op { GUARDED_COPY, GUARDED_HASH, GUARDED_EQUAL, GUARDED_PROBE };
 
-/*
- * One function with a jump target for all that touches frames.  to: GUARDED_COPY: the destination;
- * GUARDED_HASH: a uint64_t; GUARDED_EQUAL: an int.  0 or -EIO.
- */
-static int guarded(enum guarded_op op, void *to, const void *from, const void *from2, size_t len)
-{
-	sigjmp_buf env;
-
-	if (sigsetjmp(env, 0)) {
-		fault_jump = NULL;
-		return -EIO;
-	}
-	fault_jump = &env;
-	atomic_signal_fence(memory_order_seq_cst);
-	switch (op) {
-	case GUARDED_COPY:
-		memcpy(to, from, len);
-		break;
-	case GUARDED_HASH:
-		*(uint64_t *)to = hash64(from, len);
-		break;
-	case GUARDED_EQUAL:
-		*(int *)to = memcmp(from, from2, len) == 0;
-		break;
-	case GUARDED_PROBE:
-		for (size_t at = 0; at < len; at += PMFS_PAGE_SIZE)
-			(void)*((const volatile uint8_t *)from + at);
-		break;
-	}
-	atomic_signal_fence(memory_order_seq_cst);
-	fault_jump = NULL;
-	return 0;
-}
-
+/* One function with a jump target for all that touches frames. */
 int region_look(void (*fn)(void *arg), void *arg)
 {
 	sigjmp_buf env;
@@ -232,6 +199,42 @@ int region_look(void (*fn)(void *arg), void *arg)
 	atomic_signal_fence(memory_order_seq_cst);
 	fault_jump = NULL;
 	return 0;
+}
+
+struct guarded {
+	enum guarded_op op;
+	void *to;
+	const void *from, *from2;
+	size_t len;
+};
+
+static void touch(void *arg)
+{
+	const struct guarded *g = arg;
+
+	switch (g->op) {
+	case GUARDED_COPY:
+		memcpy(g->to, g->from, g->len);
+		break;
+	case GUARDED_HASH:
+		*(uint64_t *)g->to = hash64(g->from, g->len);
+		break;
+	case GUARDED_EQUAL:
+		*(int *)g->to = memcmp(g->from, g->from2, g->len) == 0;
+		break;
+	case GUARDED_PROBE:
+		for (size_t at = 0; at < g->len; at += PMFS_PAGE_SIZE)
+			(void)*((const volatile uint8_t *)g->from + at);
+		break;
+	}
+}
+
+/* to: GUARDED_COPY: the destination; GUARDED_HASH: a uint64_t; GUARDED_EQUAL: an int.  0 or -EIO. */
+static int guarded(enum guarded_op op, void *to, const void *from, const void *from2, size_t len)
+{
+	struct guarded g = {.op = op, .to = to, .from = from, .from2 = from2, .len = len};
+
+	return region_look(touch, &g);
 }
 
 /* ------------------------------------------------------------------ open and close */
